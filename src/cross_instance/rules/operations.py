@@ -13,13 +13,11 @@ Units: times and durations are integer microseconds, rates are units per period,
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003  # msgspec reads the annotations
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 import msgspec
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -140,13 +138,16 @@ class AccountSpec(Data, frozen=True):
 
 class Told(Data, frozen=True):
     """A limit that the provider stated in a response: `limit` units per `period`, `remaining` of them left,
-    `reset` µs until full or until the window ends (None where the provider did not say)."""
+    `reset` µs until full or until the window ends (None where the provider did not say). `correct` and `refund` are
+    the provider's charging rule for this kind, as in `LimitSpec`."""
 
     kind: Kind
     limit: int
     remaining: int | None = None
     reset: int | None = None
     period: int = MINUTE
+    correct: bool = True
+    refund: bool = True
 
 
 class Signals(Data, frozen=True):

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,11 +20,11 @@ class Tables(Protocol):
     def get(self, key: bytes, /) -> bytes | None:
         """The value at `key`, or None."""
 
-    def put(self, key: bytes, value: bytes, /) -> None:
+    def put(self, key: bytes, value: bytes, /) -> object:
         """Set the value at `key`."""
 
-    def delete(self, key: bytes, /) -> bool:
-        """Remove `key`; whether it was there."""
+    def delete(self, key: bytes, /) -> object:
+        """Remove `key`, if it is there."""
 
     def first(self, prefix: bytes, /) -> tuple[bytes, bytes] | None:
         """The smallest key that starts with `prefix`, with its value."""
@@ -34,3 +35,78 @@ class Tables(Protocol):
 
 DURABLE_FROM = 0x80
 """Keys whose first byte is at least this survive a boot and a power cut."""
+
+MAX_NAME = 200
+"""The longest name of an account, pattern, instance or resource in UTF-8 bytes; LMDB's keys end at 511."""
+
+INSTANCE, INSTANCE_ID, BEAT = b"i", b"j", b"b"
+NODE, PUBLISHED, TOLD, FLOW, TAG = b"n", b"c", b"d", b"f", b"t"
+PERMIT, FIFO, HEAD, EXPIRY = b"p", b"q", b"h", b"x"
+LOCK, CLAIM = b"k", b"m"
+INCARNATIONS = b"\x81"
+"""The durable counter of incarnations; a key of its own."""
+
+_one = struct.Struct(">Q").pack
+_two = struct.Struct(">QQ").pack
+unpack_one = struct.Struct(">Q").unpack
+_fifo_tail = struct.Struct(">QBQQ")
+_head_tail = struct.Struct(">BQQQQ")
+_expiry = struct.Struct(">QQQ")
+
+
+def named(table: bytes, name: str) -> bytes:
+    """The key of a name, which is also the prefix of everything below it."""
+    return table + name.encode() + b"\0"
+
+
+def numbered(table: bytes, number: int) -> bytes:
+    """The key of a number, which is also the prefix of everything below it."""
+    return table + _one(number)
+
+
+def permit_key(incarnation: int, seq: int) -> bytes:
+    """A permit or waiter; an instance's stand together, in the order of their fences."""
+    return PERMIT + _two(incarnation, seq)
+
+
+def fifo_prefix(group: str, incarnation: int, rank: int) -> bytes:
+    """One instance's waiters of one class in one group."""
+    return named(FIFO, group) + _one(incarnation) + bytes((rank,))
+
+
+def fifo_key(group: str, incarnation: int, rank: int, arrival: int, seq: int) -> bytes:
+    """A waiter's place: first come, first served within an instance's class."""
+    return named(FIFO, group) + _fifo_tail.pack(incarnation, rank, arrival, seq)
+
+
+def fifo_place(key: bytes) -> tuple[int, int]:
+    """(arrival, seq) of a place."""
+    place: tuple[int, int, int, int] = _fifo_tail.unpack(key[-_fifo_tail.size :])
+    return place[2], place[3]
+
+
+def head_key(group: str, rank: int, tag: int, arrival: int, incarnation: int, seq: int) -> bytes:
+    """The first waiter of an instance's class in the order of the group."""
+    return named(HEAD, group) + _head_tail.pack(rank, tag, arrival, incarnation, seq)
+
+
+def head_place(key: bytes) -> tuple[int, int, int, int, int]:
+    """(rank, tag, arrival, incarnation, seq) of a head."""
+    place: tuple[int, int, int, int, int] = _head_tail.unpack(key[-_head_tail.size :])
+    return place
+
+
+def expiry_key(at: int, incarnation: int, seq: int) -> bytes:
+    """Something that ends at an instant: an offer not taken, a ghost."""
+    return EXPIRY + _expiry.pack(at, incarnation, seq)
+
+
+def expiry_place(key: bytes) -> tuple[int, int, int]:
+    """(at, incarnation, seq) of what ends."""
+    place: tuple[int, int, int] = _expiry.unpack(key[1:])
+    return place
+
+
+def beat_key(deadline: int, incarnation: int) -> bytes:
+    """When an instance counts as silent."""
+    return BEAT + _two(deadline, incarnation)

@@ -1,0 +1,42 @@
+"""One way in: an operation, the tables and the present instant give a result and changed tables.
+
+No clock, no randomness, no I/O: the same operations at the same instants give the same results everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cross_instance.rules import locks, permits, registry
+from cross_instance.rules import operations as ops
+from cross_instance.rules.snapshot import snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cross_instance.rules.tables import Tables
+
+R = TypeVar("R", bound=ops.Result)
+
+RULES: dict[type[ops.Operation[Any]], Callable[[Tables, Any, ops.Instant], ops.Result]] = {
+    ops.Acquire: permits.acquire,
+    ops.Settle: permits.settle,
+    ops.Cancel: permits.cancel,
+    ops.Join: registry.join,
+    ops.Heartbeat: registry.heartbeat,
+    ops.Leave: registry.leave,
+    ops.Sweep: registry.sweep,
+    ops.Configure: registry.configure,
+    ops.Snapshot: snapshot,
+    ops.Lock: locks.lock,
+    ops.Unlock: locks.unlock,
+}
+
+
+def apply(tables: Tables, op: ops.Operation[R], at: ops.Instant) -> R:
+    """Decide one operation at one instant.
+
+    Raises `ValueError` where an operation's own figures cannot be stored; the tables are then to be thrown away
+    with their transaction.
+    """
+    return RULES[type(op)](tables, op, at)  # type: ignore[return-value]  # the table pairs each with its result

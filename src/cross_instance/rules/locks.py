@@ -1,0 +1,69 @@
+"""Named locks with a time to live.
+
+1. A lock is released and renewed only with the token that took it.
+2. An expired lock goes to exactly one contender, and so does one whose holder's incarnation is gone.
+3. Each new holder gets a larger fence; the record stays after the release, so that fences go on rising.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cross_instance.rules import records
+from cross_instance.rules.ledger import Ledger
+from cross_instance.rules.operations import Fenced, Lock, Locked, LockState, Unlock, Unlocked
+from cross_instance.rules.records import HeldLock
+from cross_instance.rules.tables import LOCK, named
+
+if TYPE_CHECKING:
+    from cross_instance.rules.operations import Instant
+    from cross_instance.rules.tables import Tables
+
+
+def lock(tables: Tables, op: Lock, at: Instant) -> Locked | Fenced:
+    """Decide a `Lock`."""
+    ledger = Ledger(tables, at)
+    if ledger.instance(op.incarnation) is None:
+        return Fenced(at=at)
+    key = named(LOCK, op.resource)
+    value = tables.get(key)
+    held = None if value is None else records.decode_lock(value)
+    if held is not None and _valid(ledger, held):
+        if held.token != op.token:
+            return Locked(at=at, lock=_shown(op.resource, held), mine=False)
+        held.expires_at = at.mono + op.ttl
+    else:
+        fence = 1 if held is None else held.fence + 1
+        held = HeldLock(op.incarnation, op.token, fence, at.mono, at.mono + op.ttl)
+    tables.put(key, records.encode(held))
+    return Locked(at=at, lock=_shown(op.resource, held), mine=True)
+
+
+def unlock(tables: Tables, op: Unlock, at: Instant) -> Unlocked:
+    """Decide an `Unlock`."""
+    key = named(LOCK, op.resource)
+    value = tables.get(key)
+    held = None if value is None else records.decode_lock(value)
+    if held is None or held.token != op.token or held.expires_at <= at.mono:
+        return Unlocked(at=at, known=False)
+    held.expires_at = at.mono
+    tables.put(key, records.encode(held))
+    return Unlocked(at=at, known=True)
+
+
+def held_locks(ledger: Ledger) -> tuple[LockState, ...]:
+    """All locks that are held, by name."""
+    locks = []
+    for key, value in ledger.tables.scan(LOCK):
+        held = records.decode_lock(value)
+        if _valid(ledger, held):
+            locks.append(_shown(key[1:-1].decode(), held))
+    return tuple(locks)
+
+
+def _valid(ledger: Ledger, held: HeldLock) -> bool:
+    return held.expires_at > ledger.now and ledger.instance(held.incarnation) is not None
+
+
+def _shown(resource: str, held: HeldLock) -> LockState:
+    return LockState(resource, held.incarnation, held.token, held.fence, held.acquired_at, held.expires_at)

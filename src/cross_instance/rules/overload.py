@@ -1,0 +1,101 @@
+"""What a response says about limits: pauses after overloads, and limits that the provider stated.
+
+1. A Retry-After pauses the whole account for everyone; the longest of several holds.
+2. The first rejection of an epoch moves it, drains the buckets that were hit and, without a Retry-After, pauses for
+   2^k s ± 20 %, k being the rejections in a row with fewer than three accepted requests between (at most 32 s).
+   Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
+3. Nothing is learned from exhausted quota: waiting does not help there.
+4. A told limit replaces a preset or a guess, never what the user configured. Where several models tell different
+   values for the same node, the strictest holds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cross_instance.rules.ledger import Ledger, group_node
+from cross_instance.rules.limits import EPOCH
+from cross_instance.rules.operations import FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
+from cross_instance.rules.specs import apply_told, rebuild
+
+if TYPE_CHECKING:
+    from cross_instance.rules.records import Node, Permit
+
+ACCEPTED_BETWEEN = 3
+LONGEST_PAUSE = 32 * SECOND
+DRAWS = 1 << 32
+"""A draw is in [0, DRAWS)."""
+
+
+def hear(ledger: Ledger, op: Settle, permit: Permit) -> None:
+    """Take in what a settled permit reports."""
+    account = ledger.new_node(permit.account)
+    signals = op.signals
+    if op.outcome is Outcome.SUCCESS and account.accepted < ACCEPTED_BETWEEN:
+        account.accepted += 1
+    if op.outcome in (Outcome.REJECTED, Outcome.OVERLOADED) and signals.exhausted is None:
+        _pause(ledger, account, op, permit)
+    for told in signals.told:
+        _believe(ledger, permit, told)
+
+
+def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> None:
+    retry_after = op.signals.retry_after
+    moved = op.outcome is Outcome.REJECTED and _move_epoch(account, op.signals.kind, permit)
+    if moved:
+        account.streak = 0 if account.accepted >= ACCEPTED_BETWEEN else account.streak + 1
+        account.accepted = 0
+        if retry_after is None:
+            retry_after = _pause_without_word(account.streak, op.draw)
+    if retry_after is not None:
+        account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
+    if moved:
+        _drain(account, op.signals.kind)
+    ledger.touched.add(permit.account)
+
+
+def _move_epoch(account: Node, kind: Kind | None, permit: Permit) -> bool:
+    """Move the epoch of the kind that was hit, or of all where the provider did not say; false for an echo."""
+    places = (EPOCH[kind],) if kind is not None else (0, 1, 2)
+    if any(permit.epochs[place] != account.epochs[place] for place in places):
+        return False
+    requests, tokens, slots = (epoch + (place in places) for place, epoch in enumerate(account.epochs))
+    account.epochs = (requests, tokens, slots)
+    return True
+
+
+def _pause_without_word(streak: int, draw: int) -> int:
+    pause = min(SECOND << min(streak, 5), LONGEST_PAUSE)
+    return pause * 4 // 5 + pause * 2 // 5 * draw // DRAWS
+
+
+def _drain(account: Node, kind: Kind | None) -> None:
+    """The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled."""
+    for limit in account.limits:
+        if limit.kind is Kind.CONCURRENCY or limit.anchor is not None or limit.kind is not (kind or Kind.REQUESTS):
+            continue
+        keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
+        limit.level = min(limit.level, keep)
+        limit.at = max(limit.at, account.paused_until)
+
+
+def _believe(ledger: Ledger, permit: Permit, told: Told) -> None:
+    """Put a told limit in force at the model's group, where the model has one of its own, else at the account."""
+    name = group_node(permit.account, permit.group) if permit.group else permit.account
+    node = ledger.new_node(name)
+    present = next((limit for limit in node.limits if limit.kind is told.kind), None)
+    if present is not None:
+        if present.source is Source.CONFIGURED:
+            return
+        if present.source is Source.TOLD and (present.amount, present.period) == (told.limit, told.period):
+            return
+    if apply_told(ledger.tables, name, permit.model, told):
+        rebuild(ledger, permit.account)
+        _start_from(ledger.new_node(name), told)
+
+
+def _start_from(node: Node, told: Told) -> None:
+    """A limit told for the first time starts with what the provider says is left."""
+    for limit in node.limits:
+        if limit.kind is told.kind and limit.source is Source.TOLD and told.remaining is not None:
+            limit.level = min(limit.level, told.remaining * limit.den)

@@ -1,0 +1,175 @@
+"""What the rules keep: one mutable record for each thing, stored as MessagePack arrays.
+
+Fields are only ever appended, with defaults, so that two versions of the package can share a store.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from cross_instance.rules.operations import AccountSpec, Kind, Source, Workload
+
+
+class Record(msgspec.Struct, array_like=True):
+    """Base of every stored record."""
+
+
+class Limit(Record):
+    """One limit in force.
+
+    A bucket's `level` counts units times `den`; each µs adds `num`, so that refilling needs no division and never
+    drifts (`num`/`den` is the rate in units per µs, reduced). `cap` is what it may hold, in units: the burst less
+    the guard. `at` is when the level was right; in the future while an overload drains it. A fixed window keeps the
+    number of the present one in `window`. Concurrency uses `amount` alone: what is taken is the node's `held`.
+    """
+
+    kind: Kind
+    amount: int
+    burst: int
+    period: int
+    source: Source
+    correct: bool
+    refund: bool
+    anchor: int | None
+    num: int
+    den: int
+    cap: int
+    level: int
+    at: int
+    window: int = 0
+
+
+class Node(Record):
+    """A node of the limits' tree: the cluster "", an account, or a model group of one.
+
+    `waiting` and `held` count everything below; `held` includes ghosts. `virtual` is fair queueing's time, counted
+    anew in each busy period `busy`. `children` are the nodes below with waiters. `armed` is the waiter whose timer
+    covers this node and the instant it is set to. Accounts also have: `revision` and `patterns` of their
+    configuration, `reserved` instances, the pause, the epochs of (requests, tokens, concurrency), `streak` overloads
+    in a row and `accepted` since the last, `spread` of the delay from grant to send (µs).
+    """
+
+    limits: list[Limit] = []
+    waiting: int = 0
+    held: int = 0
+    virtual: int = 0
+    busy: int = 0
+    children: list[str] = []
+    armed: tuple[int, int, int] = (0, 0, 0)
+    paused_until: int = 0
+    epochs: tuple[int, int, int] = (0, 0, 0)
+    streak: int = 0
+    accepted: int = 0
+    spread: int = 0
+    revision: int = 0
+    patterns: tuple[str, ...] = ()
+    reserved: tuple[int, ...] = ()
+    ageing: int = 0
+    departed: list[int] = []
+    departed_at: int = 0
+
+
+class Published(Record):
+    """What one instance published for an account."""
+
+    spec: AccountSpec
+    reserve: int
+
+
+class Flow(Record):
+    """One instance at one account: its weight, its reserve as a bucket (as in `Limit`), what it used lately.
+
+    `used` counts grants in slots of five seconds, `slot` is the number of the last one. An `asleep` flow let an offer
+    lapse: its waiters are passed over until it is heard of.
+    """
+
+    weight: int = 1
+    reserve: int = 0
+    level: int = 0
+    at: int = 0
+    used: list[int] = []
+    slot: int = 0
+    asleep: bool = False
+
+
+class Tag(Record):
+    """One instance in a node's fair queue: its finish tag in the busy period `busy`, its waiters, and the indexed
+    head (tag, arrival, seq) of each class."""
+
+    finish: int = 0
+    busy: int = 0
+    waiting: int = 0
+    heads: dict[int, tuple[int, int, int]] = {}
+
+
+class State(IntEnum):
+    """Where a permit stands."""
+
+    WAITING = 0
+    OFFERED = 1
+    HELD = 2
+    GHOST = 3
+
+
+class Permit(Record):
+    """A request from its arrival to its settlement. `costs`: requests, tokens, input, output tokens, as charged.
+
+    `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node.
+    """
+
+    state: State
+    account: str
+    group: str
+    model: str
+    rank: int
+    costs: tuple[int, int, int, int]
+    arrival: int
+    deadline: int
+    epochs: tuple[int, int, int] = (0, 0, 0)
+    expires: int = 0
+    reserved: bool = False
+    clustered: bool = False
+    share: int = 0
+
+
+class Instance(Record):
+    """A live instance; `deadline` is when it counts as silent."""
+
+    instance_id: str
+    nonce: str
+    pid: int
+    machine: str
+    host: str
+    session_id: str
+    cwd: str
+    version: str
+    timeout: int
+    joined_at: int
+    beat_at: int
+    deadline: int
+    workload: Workload
+    accounts: list[str] = []
+    taken: list[str] = []
+
+
+class HeldLock(Record):
+    """A named lock; it stays after its release, so that fences go on rising."""
+
+    incarnation: int
+    token: str
+    fence: int
+    acquired_at: int
+    expires_at: int
+
+
+encode = msgspec.msgpack.Encoder().encode
+decode_node = msgspec.msgpack.Decoder(Node).decode
+decode_flow = msgspec.msgpack.Decoder(Flow).decode
+decode_tag = msgspec.msgpack.Decoder(Tag).decode
+decode_permit = msgspec.msgpack.Decoder(Permit).decode
+decode_instance = msgspec.msgpack.Decoder(Instance).decode
+decode_published = msgspec.msgpack.Decoder(Published).decode
+decode_told = msgspec.msgpack.Decoder(dict[str, tuple[tuple[Kind, int, int, bool, bool], ...]]).decode
+decode_lock = msgspec.msgpack.Decoder(HeldLock).decode

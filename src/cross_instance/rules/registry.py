@@ -1,0 +1,291 @@
+"""The registry: who lives, and what becomes of the permits of those who died.
+
+1. An incarnation is a number larger than any before, also before the last boot: fences rise for ever.
+2. An instance known dead from the kernel lost its sockets: its slots return at once.
+3. An instance silent beyond its timeout may still have calls running: its slots become ghosts, counted for a grace.
+   Its incarnation is fenced: it can no longer acquire or settle until it joins anew.
+4. Silence is measured on the store's clock, which stands still while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cross_instance.rules import records
+from cross_instance.rules.admission import admit, free_slots, give_back
+from cross_instance.rules.ledger import USED_SLOT, USED_SLOTS, Ledger, recent_use
+from cross_instance.rules.operations import (
+    CLUSTER,
+    SECOND,
+    Beaten,
+    Configure,
+    Configured,
+    Duplicate,
+    Fenced,
+    Heartbeat,
+    Join,
+    Joined,
+    Leave,
+    Left,
+    Sweep,
+    Swept,
+    Workload,
+)
+from cross_instance.rules.queue import dequeue, set_asleep
+from cross_instance.rules.records import Instance, Published, State
+from cross_instance.rules.specs import conflicts, rebuild, voices
+from cross_instance.rules.tables import (
+    BEAT,
+    FLOW,
+    INCARNATIONS,
+    INSTANCE,
+    INSTANCE_ID,
+    MAX_NAME,
+    PERMIT,
+    PUBLISHED,
+    TAG,
+    beat_key,
+    expiry_key,
+    named,
+    numbered,
+    unpack_one,
+)
+
+if TYPE_CHECKING:
+    from cross_instance.rules.operations import Instant
+    from cross_instance.rules.records import Permit
+    from cross_instance.rules.tables import Tables
+
+GRACE = 30 * SECOND
+"""How long the slots of a silent instance stay counted: its calls may still run."""
+
+
+def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
+    """Decide a `Join`."""
+    _check_name("instance id", op.instance_id)
+    ledger = Ledger(tables, at)
+    known = tables.get(named(INSTANCE_ID, op.instance_id))
+    if known is not None:
+        incarnation = int.from_bytes(known)
+        present = ledger.instance(incarnation)
+        if present is not None and present.nonce == op.nonce:
+            return Joined(at=at, incarnation=incarnation)
+        if present is not None:
+            same_machine = present.machine == op.machine and op.holds_lock
+            if not same_machine and present.deadline > at.mono:
+                return Duplicate(at=at, pid=present.pid, machine=present.host)
+            remove(ledger, incarnation, certain=same_machine)
+    incarnation = _next_incarnation(tables)
+    instance = Instance(
+        instance_id=op.instance_id,
+        nonce=op.nonce,
+        pid=op.pid,
+        machine=op.machine,
+        host=op.host,
+        session_id=op.session_id,
+        cwd=op.cwd,
+        version=op.version,
+        timeout=op.timeout,
+        joined_at=at.wall,
+        beat_at=at.wall,
+        deadline=at.mono + op.timeout,
+        workload=Workload(),
+    )
+    ledger.add_instance(incarnation, instance)
+    tables.put(named(INSTANCE_ID, op.instance_id), incarnation.to_bytes(8))
+    tables.put(beat_key(instance.deadline, incarnation), b"")
+    admit(ledger)
+    ledger.close()
+    return Joined(at=at, wakes=tuple(ledger.wakes), incarnation=incarnation)
+
+
+def _next_incarnation(tables: Tables) -> int:
+    last = tables.get(INCARNATIONS)
+    incarnation = 1 if last is None else int.from_bytes(last) + 1
+    tables.put(INCARNATIONS, incarnation.to_bytes(8))
+    return incarnation
+
+
+def _check_name(what: str, name: str) -> None:
+    if not name or len(name.encode()) > MAX_NAME or "\0" in name:
+        raise ValueError(f"{what} {name!r}: 1 to {MAX_NAME} bytes without a zero byte are accepted")
+
+
+def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
+    """Decide a `Heartbeat`."""
+    ledger = Ledger(tables, at)
+    instance = ledger.instance(op.incarnation)
+    if instance is None:
+        return Fenced(at=at)
+    tables.delete(beat_key(instance.deadline, op.incarnation))
+    instance.beat_at, instance.deadline = at.wall, at.mono + instance.timeout
+    tables.put(beat_key(instance.deadline, op.incarnation), b"")
+    if op.workload is not None:
+        instance.workload = op.workload
+    taken, instance.taken = tuple(instance.taken), []
+    for account in instance.accounts:
+        if account != CLUSTER and ledger.new_flow(account, op.incarnation).asleep:
+            set_asleep(ledger, account, op.incarnation, False)
+            ledger.touched.add(account)
+    admit(ledger)
+    ledger.close()
+    return Beaten(at=at, wakes=tuple(ledger.wakes), taken=taken)
+
+
+def leave(tables: Tables, op: Leave, at: Instant) -> Left:
+    """Decide a `Leave`."""
+    ledger = Ledger(tables, at)
+    if ledger.instance(op.incarnation) is None:
+        return Left(at=at, known=False)
+    remove(ledger, op.incarnation, certain=True)
+    admit(ledger)
+    ledger.close()
+    return Left(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), known=True)
+
+
+def sweep(tables: Tables, op: Sweep, at: Instant) -> Swept:
+    """Decide a `Sweep`."""
+    ledger = Ledger(tables, at)
+    removed = [_remove_named(ledger, incarnation) for incarnation in op.dead]
+    while (silent := _silent(ledger)) is not None:
+        removed.append(remove(ledger, silent, certain=False))
+    admit(ledger)
+    ledger.close()
+    return Swept(
+        at=at,
+        wakes=tuple(ledger.wakes),
+        notices=tuple(ledger.notices),
+        removed=tuple(name for name in removed if name),
+    )
+
+
+def _remove_named(ledger: Ledger, incarnation: int) -> str:
+    return "" if ledger.instance(incarnation) is None else remove(ledger, incarnation, certain=True)
+
+
+def _silent(ledger: Ledger) -> int | None:
+    found = ledger.tables.first(BEAT)
+    if found is None or int.from_bytes(found[0][1:9]) > ledger.now:
+        return None
+    return unpack_one(found[0][9:])[0]  # type: ignore[no-any-return]  # struct's results are untyped
+
+
+def remove(ledger: Ledger, incarnation: int, *, certain: bool) -> str:
+    """Take an instance out of everything; its id. `certain`: it is known to be dead, not only silent."""
+    instance = ledger.instance(incarnation)
+    assert instance is not None
+    for key, _ in [*ledger.tables.scan(numbered(PERMIT, incarnation))]:
+        _end_permit(ledger, incarnation, unpack_one(key[9:])[0], certain)
+    for account in instance.accounts:
+        _depart(ledger, account, incarnation)
+    for table in (FLOW, TAG):
+        for key, _ in [*ledger.tables.scan(numbered(table, incarnation))]:
+            ledger.drop(key)
+        ledger.forget(numbered(table, incarnation))
+    ledger.tables.delete(beat_key(instance.deadline, incarnation))
+    ledger.tables.delete(named(INSTANCE_ID, instance.instance_id))
+    ledger.drop(numbered(INSTANCE, incarnation))
+    for account in instance.accounts:
+        rebuild(ledger, account)
+    return instance.instance_id
+
+
+def _end_permit(ledger: Ledger, incarnation: int, seq: int, certain: bool) -> None:
+    permit = ledger.permit(incarnation, seq)
+    if permit is None or permit.state is State.GHOST:
+        return
+    if permit.state is State.HELD and not certain:
+        _make_ghost(ledger, incarnation, seq, permit)
+        return
+    if permit.state is State.WAITING:
+        dequeue(ledger, incarnation, seq, permit)
+    elif permit.state is State.OFFERED:
+        ledger.tables.delete(expiry_key(permit.expires, incarnation, seq))
+        give_back(ledger, incarnation, permit)
+    else:
+        free_slots(ledger, permit)
+    ledger.drop(numbered(PERMIT, incarnation) + seq.to_bytes(8))
+
+
+def _make_ghost(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:
+    permit.state = State.GHOST
+    permit.expires = ledger.now + GRACE
+    ledger.tables.put(expiry_key(permit.expires, incarnation, seq), b"")
+
+
+def _depart(ledger: Ledger, account: str, incarnation: int) -> None:
+    """Withdraw what an instance published; what it used lately stays counted at the account."""
+    ledger.tables.delete(named(PUBLISHED, account) + incarnation.to_bytes(8))
+    flow = ledger.flow(account, incarnation)
+    if flow is not None and recent_use(flow, ledger.now):
+        node = ledger.new_node(account)
+        now_slot = ledger.now // USED_SLOT
+        node.departed = _merged((node.departed, node.departed_at), (flow.used, flow.slot), now_slot)
+        node.departed_at = now_slot
+
+
+def _merged(one: tuple[list[int], int], other: tuple[list[int], int], slot: int) -> list[int]:
+    """Two series of slots, aligned to end at `slot` and added."""
+    total = [0] * USED_SLOTS
+    for used, last in (one, other):
+        for place, count in enumerate(used):
+            target = place - (slot - last)
+            if 0 <= target < USED_SLOTS:
+                total[target] += count
+    return total
+
+
+def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced:
+    """Decide a `Configure`.
+
+    Raises `ValueError` for a name or figures that cannot be stored; callers check them before (`config`).
+    """
+    if op.account != CLUSTER:
+        _check_name("account", op.account)
+        if "#" in op.account:
+            raise ValueError(f"account {op.account!r}: '#' separates accounts from model groups")
+    ledger = Ledger(tables, at)
+    instance = ledger.instance(op.incarnation)
+    if instance is None:
+        return Fenced(at=at)
+    key = named(PUBLISHED, op.account) + op.incarnation.to_bytes(8)
+    if op.spec is None:
+        tables.delete(key)
+    else:
+        tables.put(key, records.encode(Published(op.spec, op.reserve)))
+        if op.account not in instance.accounts:
+            instance.accounts.append(op.account)
+    if op.account == CLUSTER:
+        _cover_by_cluster(ledger)
+    else:
+        flow = ledger.new_flow(op.account, op.incarnation)
+        flow.weight, flow.reserve = op.weight, op.reserve
+    rebuild(ledger, op.account)
+    ledger.notices.extend(conflicts(op.account, voices(tables, op.account)))
+    admit(ledger)
+    ledger.close()
+    node = ledger.new_node(op.account)
+    return Configured(
+        at=at,
+        wakes=tuple(ledger.wakes),
+        notices=tuple(ledger.notices),
+        revision=node.revision,
+        patterns=node.patterns,
+    )
+
+
+def _cover_by_cluster(ledger: Ledger) -> None:
+    """Count at a new cluster node what was granted and queued before there was one."""
+    if ledger.has_cluster():
+        return
+    cluster = ledger.new_node(CLUSTER)
+    for key, value in [*ledger.tables.scan(PERMIT)]:
+        permit = records.decode_permit(value)
+        permit.clustered = True
+        ledger.tables.put(key, records.encode(permit))
+        if permit.state is State.WAITING:
+            cluster.waiting += 1
+            if permit.account not in cluster.children:
+                cluster.children.append(permit.account)
+        else:
+            cluster.held += 1

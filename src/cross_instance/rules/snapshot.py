@@ -1,0 +1,96 @@
+"""Everything at one instant, in a fixed order: instances by incarnation, nodes by name, limits by kind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from cross_instance.rules import records
+from cross_instance.rules.ledger import USED_SLOT, USED_SLOTS, Ledger, recent_use
+from cross_instance.rules.limits import shown
+from cross_instance.rules.locks import held_locks
+from cross_instance.rules.operations import CLUSTER, FlowState, InstanceState, NodeState, Snapshot, World
+from cross_instance.rules.records import State
+from cross_instance.rules.specs import conflicts, voices
+from cross_instance.rules.tables import INSTANCE, NODE, PERMIT, unpack_one
+
+if TYPE_CHECKING:
+    from cross_instance.rules.operations import Instant
+    from cross_instance.rules.records import Instance, Node
+    from cross_instance.rules.tables import Tables
+
+
+def snapshot(tables: Tables, _: Snapshot, at: Instant) -> World:
+    """Decide a `Snapshot`."""
+    ledger = Ledger(tables, at)
+    held: Counter[int] = Counter()
+    waiting: Counter[int] = Counter()
+    ghosts: Counter[str] = Counter()
+    for key, value in tables.scan(PERMIT):
+        permit = records.decode_permit(value)
+        incarnation = unpack_one(key[1:9])[0]
+        if permit.state is State.GHOST:
+            ghosts.update(name for name, _ in ledger.path(permit))
+        else:
+            (waiting if permit.state is State.WAITING else held)[incarnation] += 1
+    instances = {unpack_one(key[1:])[0]: records.decode_instance(value) for key, value in tables.scan(INSTANCE)}
+    names = [key[1:-1].decode() for key, _ in tables.scan(NODE)]
+    return World(
+        at=at,
+        instances=tuple(
+            _instance(incarnation, of, held[incarnation], waiting[incarnation]) for incarnation, of in instances.items()
+        ),
+        nodes=tuple(_node(ledger, name, instances, ghosts[name]) for name in names),
+        locks=held_locks(ledger),
+    )
+
+
+def _instance(incarnation: int, of: Instance, held: int, waiting: int) -> InstanceState:
+    return InstanceState(
+        incarnation=incarnation,
+        instance_id=of.instance_id,
+        pid=of.pid,
+        machine=of.machine,
+        host=of.host,
+        session_id=of.session_id,
+        cwd=of.cwd,
+        version=of.version,
+        joined_at=of.joined_at,
+        beat_at=of.beat_at,
+        workload=of.workload,
+        held=held,
+        waiting=waiting,
+    )
+
+
+def _node(ledger: Ledger, name: str, instances: dict[int, Instance], ghosts: int) -> NodeState:
+    node = ledger.new_node(name)
+    is_account = name != CLUSTER and "#" not in name
+    flows = _flows(ledger, name, instances) if is_account else ()
+    return NodeState(
+        node=name,
+        limits=tuple(shown(name, node, limit) for limit in node.limits),
+        waiting=node.waiting,
+        held=node.held,
+        ghosts=ghosts,
+        paused_until=max(0, node.paused_until) if node.paused_until > ledger.now else 0,
+        epochs=node.epochs,
+        used=sum(flow.used for flow in flows) + _departed(node, ledger.now),
+        patterns=node.patterns,
+        flows=flows,
+        notices=tuple(conflicts(name, voices(ledger.tables, name))) if is_account or name == CLUSTER else (),
+    )
+
+
+def _flows(ledger: Ledger, account: str, instances: dict[int, Instance]) -> tuple[FlowState, ...]:
+    flows = []
+    for incarnation in instances:
+        flow = ledger.flow(account, incarnation)
+        if flow is not None:
+            flows.append(FlowState(incarnation, flow.weight, flow.reserve, recent_use(flow, ledger.now)))
+    return tuple(flows)
+
+
+def _departed(node: Node, now: int) -> int:
+    age = now // USED_SLOT - node.departed_at
+    return sum(node.departed[age:]) if age < USED_SLOTS else 0

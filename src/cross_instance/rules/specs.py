@@ -1,0 +1,173 @@
+"""Which limits are in force: from what all live instances published and what the provider told.
+
+1. What a user configured is a ceiling; of several configurations the strictest of the live ones holds, and a notice
+   names both origins.
+2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess.
+3. A limit that changes keeps its level: nobody gets a full bucket by leaving and joining again.
+4. Reserves that add up to more than the account's requests per minute are scaled down, with a notice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cross_instance.rules import records
+from cross_instance.rules.ledger import Ledger, group_node
+from cross_instance.rules.limits import EXACT, ORDER, carry_over, new_limit, set_guard
+from cross_instance.rules.operations import CLUSTER, MINUTE, Kind, LimitSpec, Notice, Source, Told
+from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cross_instance.rules.records import Node, Published
+    from cross_instance.rules.tables import Tables
+
+
+class Voice(NamedTuple):
+    """What one live instance published."""
+
+    incarnation: int
+    published: Published
+
+
+def voices(tables: Tables, account: str) -> list[Voice]:
+    """All that is published for an account, in the order of joining."""
+    return [
+        Voice(unpack_one(key[-8:])[0], records.decode_published(value))
+        for key, value in tables.scan(named(PUBLISHED, account))
+    ]
+
+
+def rebuild(ledger: Ledger, account: str) -> None:
+    """Put in force what follows from the live instances' publications and the told limits."""
+    node = ledger.new_node(account)
+    heard = voices(ledger.tables, account)
+    if not heard and account != CLUSTER:
+        node.reserved = ()
+        return
+    specs = [voice.published.spec for voice in heard]
+    _put_in_force(ledger, account, [spec.limits for spec in specs])
+    patterns = tuple(sorted({pattern for spec in specs for pattern, _ in spec.groups}))
+    for pattern in {*patterns, *node.patterns}:
+        published = [limits for spec in specs for name, limits in spec.groups if name == pattern]
+        _put_in_force(ledger, group_node(account, pattern), published)
+    if patterns != node.patterns or not node.revision:
+        node.patterns = patterns
+        node.revision += 1
+    node.ageing = max((spec.ageing for spec in specs), default=0)
+    _share_reserves(ledger, account, node, heard)
+    ledger.touched.add(account)
+
+
+def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]]) -> None:
+    node = ledger.new_node(name)
+    old = {limit.kind: limit for limit in node.limits}
+    specs = [spec for limits in published for spec in limits]
+    node.limits = []
+    for spec in in_force(specs, told_specs(ledger.tables, name)):
+        limit = new_limit(spec, ledger.at)
+        if spec.kind in old:
+            carry_over(limit, old[spec.kind], ledger.at)
+        set_guard(limit, node.spread)
+        node.limits.append(limit)
+
+
+def in_force(specs: list[LimitSpec], told: list[LimitSpec]) -> list[LimitSpec]:
+    """One limit for each kind: the strictest configured, else told, else the strictest preset or guess."""
+    chosen = []
+    for kind in sorted({spec.kind for spec in (*specs, *told)}, key=ORDER.__getitem__):
+        mine = [spec for spec in specs if spec.kind is kind]
+        configured = [spec for spec in mine if spec.source is Source.CONFIGURED]
+        chosen.append(_strictest(configured or [spec for spec in told if spec.kind is kind] or mine))
+    return chosen
+
+
+def _strictest(specs: list[LimitSpec]) -> LimitSpec:
+    slowest = specs[0]
+    for spec in specs:
+        if spec.amount * slowest.period < slowest.amount * spec.period:
+            slowest = spec
+    return LimitSpec(
+        kind=slowest.kind,
+        amount=slowest.amount,
+        burst=min(spec.burst for spec in specs),
+        period=slowest.period,
+        source=slowest.source,
+        correct=all(spec.correct for spec in specs),
+        refund=all(spec.refund for spec in specs),
+        anchor=slowest.anchor,
+    )
+
+
+def conflicts(account: str, heard: Iterable[Voice]) -> list[Notice]:
+    """A notice for each kind that live instances configured differently, naming the origins."""
+    said: dict[Kind, dict[tuple[int, int, int], str]] = {}
+    for voice in heard:
+        spec = voice.published.spec
+        for limit in spec.limits:
+            if limit.source is Source.CONFIGURED:
+                figures = (limit.amount, limit.burst, limit.period)
+                said.setdefault(limit.kind, {}).setdefault(figures, spec.origin)
+    return [
+        Notice("limits-conflict", f"{account or 'cluster'}: {kind.value} is {_figures(of)}; the strictest holds")
+        for kind, of in said.items()
+        if len(of) > 1
+    ]
+
+
+def _figures(origins: dict[tuple[int, int, int], str]) -> str:
+    return " but ".join(f"{figures[0]} (burst {figures[1]}) in {origin}" for figures, origin in origins.items())
+
+
+def _share_reserves(ledger: Ledger, account: str, node: Node, heard: list[Voice]) -> None:
+    wanted = {voice.incarnation: voice.published.reserve for voice in heard if voice.published.reserve}
+    total = sum(wanted.values())
+    bound = min(
+        (limit.amount * MINUTE // limit.period for limit in node.limits if limit.kind is Kind.REQUESTS),
+        default=total,
+    )
+    if total > bound:
+        text = f"{account}: reserves add up to {total}/min, the limit is {bound}/min; they are scaled down"
+        ledger.notices.append(Notice("reserve-scaled", text))
+    for incarnation, reserve in wanted.items():
+        flow = ledger.new_flow(account, incarnation)
+        flow.reserve = reserve if total <= bound else reserve * bound // total
+    node.reserved = tuple(wanted)
+
+
+# --- told limits -----------------------------------------------------------------------------------------------
+
+
+def told_specs(tables: Tables, name: str) -> list[LimitSpec]:
+    """The told limits of a node, of all models that told one."""
+    value = tables.get(named(TOLD, name))
+    if value is None:
+        return []
+    return [
+        told_spec(kind, amount, period, correct, refund)
+        for limits in records.decode_told(value).values()
+        for kind, amount, period, correct, refund in limits
+    ]
+
+
+def told_spec(kind: Kind, amount: int, period: int, correct: bool, refund: bool) -> LimitSpec:
+    """A told limit as a spec. A provider may apply requests per minute as requests per second, so only a second's
+    worth of a minute is taken at once; a single request may need many tokens, so tokens come as a whole minute."""
+    burst = max(1, amount // 60) if kind is Kind.REQUESTS else amount
+    return LimitSpec(kind, amount, burst, period, Source.TOLD, correct, refund)
+
+
+def apply_told(tables: Tables, name: str, model: str, told: Told) -> bool:
+    """Remember a told limit; whether it is news. Figures beyond exact integers are not believed."""
+    if told.limit < 1 or told.period < 1 or (told.limit + 1) * told.period >= EXACT:
+        return False
+    value = tables.get(named(TOLD, name))
+    by_model = {} if value is None else records.decode_told(value)
+    entry = (told.kind, told.limit, told.period, told.correct, told.refund)
+    before = by_model.get(model, ())
+    if entry in before:
+        return False
+    by_model[model] = (*(other for other in before if other[0] is not told.kind), entry)
+    tables.put(named(TOLD, name), records.encode(by_model))
+    return True

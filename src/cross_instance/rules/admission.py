@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules.ledger import Ledger, count_use, group_node
-from cross_instance.rules.limits import charge, delay_until_fits, refill_reserve
+from cross_instance.rules import usage
+from cross_instance.rules.ledger import Ledger, Path, group_node
+from cross_instance.rules.limits import BUCKETS, charge, hold_of, refill_reserve, uncharge
 from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Wake
 from cross_instance.rules.queue import (
     Order,
@@ -25,10 +26,12 @@ from cross_instance.rules.queue import (
     order_at,
     set_asleep,
 )
-from cross_instance.rules.records import Permit, State
-from cross_instance.rules.tables import EXPIRY, HEAD, expiry_key, expiry_place, head_place, named, permit_key
+from cross_instance.rules.records import Flow, Permit, State
+from cross_instance.rules.tables import EXPIRY, HEAD, expiry_key, expiry_place, head_place, named
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cross_instance.rules.records import Node
 
 OFFER = 250_000
@@ -38,27 +41,32 @@ BACKUP = 100_000
 """How much later than the first waiter the next flow looks, in µs."""
 
 
-def take(ledger: Ledger, incarnation: int, permit: Permit) -> None:
+def take(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     """Charge a permit to every limit on its path, and to its instance."""
-    for _, node in ledger.path(permit):
-        charge(node, permit.costs)
-    flow = ledger.new_flow(permit.account, incarnation)
-    count_use(flow, ledger.now)
-    permit.reserved = refill_reserve(flow, ledger.now)
-    if permit.reserved:
+    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs))
+    usage.count(flow, ledger.now)
+    if flow.reserve and refill_reserve(flow, ledger.now):
+        permit.reserved = True
         flow.level -= MINUTE
     permit.epochs = ledger.new_node(permit.account).epochs
 
 
 def give_back(ledger: Ledger, incarnation: int, permit: Permit) -> None:
     """Undo `take`: the request was never sent."""
-    for _, node in ledger.path(permit):
-        charge(node, permit.costs, -1)
+    for (_, node), marks in with_marks(ledger, permit):
+        uncharge(node, permit.costs, marks)
     flow = ledger.flow(permit.account, incarnation)
     if flow is not None:
-        flow.used[-1] = max(0, flow.used[-1] - 1)
+        usage.uncount(flow)
         flow.level += MINUTE * permit.reserved
     ledger.touched.add(permit.account)
+
+
+def with_marks(ledger: Ledger, permit: Permit) -> Iterator[tuple[tuple[str, Node], tuple[int, ...]]]:
+    """The nodes on a granted permit's path, each with its marks. A node that came later has none."""
+    marks = permit.marks
+    for place, node in enumerate(ledger.path(permit)):
+        yield node, marks[place * BUCKETS : (place + 1) * BUCKETS] or (0,) * BUCKETS
 
 
 def free_slots(ledger: Ledger, permit: Permit) -> None:
@@ -71,7 +79,7 @@ def free_slots(ledger: Ledger, permit: Permit) -> None:
 def admit(ledger: Ledger) -> None:
     """Grant all that fits, in order, wherever this operation may have freed something."""
     expire(ledger)
-    if ledger.has_cluster():
+    if ledger.node(CLUSTER) is not None:
         _admit_below(ledger, CLUSTER)
     else:
         for account in sorted(ledger.touched):
@@ -97,20 +105,19 @@ def _first_that_fits(ledger: Ledger, name: str) -> Order | None:
     if "#" in name:
         first = _live_first(ledger, name)
     else:
-        for child in node.children:
+        for child in tuple(node.children):
             below = _first_that_fits(ledger, child)
             if below is not None:
                 here = order_at(ledger, name, below)
                 first = here if first is None else min(first, here)
     if first is None:
         return None
-    permit = ledger.permit(first.incarnation, first.seq)
-    assert permit is not None
-    delay, _ = delay_until_fits(node, permit.costs, ledger.at)
-    delay = max(delay, node.paused_until - ledger.now)
-    if delay <= 0:
+    permit = ledger.known_permit(first.incarnation, first.seq)
+    hold = hold_of(node, permit.costs, ledger.at)
+    delay = max(hold.delay, node.paused_until - ledger.now)
+    if delay <= 0 and hold.slots is None:
         return first
-    _arm(ledger, node, first, delay)
+    _arm(ledger, node, first, FOREVER if hold.slots is not None else delay)
     return None
 
 
@@ -120,19 +127,17 @@ def _live_first(ledger: Ledger, group: str) -> Order | None:
         first = first_of_group(ledger, account_of(group), group)
         if first is None:
             return None
-        permit = ledger.permit(first.incarnation, first.seq)
-        assert permit is not None
+        permit = ledger.known_permit(first.incarnation, first.seq)
         if permit.deadline > ledger.now:
             return first
         dequeue(ledger, first.incarnation, first.seq, permit)
-        ledger.drop(permit_key(first.incarnation, first.seq))
+        ledger.drop_permit(first.incarnation, first.seq)
 
 
 def _grant(ledger: Ledger, order: Order) -> None:
     name = (order.incarnation, order.seq)
-    permit = ledger.permit(*name)
-    assert permit is not None
-    take(ledger, order.incarnation, permit)
+    permit = ledger.known_permit(*name)
+    take(ledger, ledger.path(permit), ledger.live_flow(permit.account, order.incarnation), permit)
     if order.unreserved:
         advance_tags(ledger, permit, order.incarnation)
     dequeue(ledger, *name, permit)
@@ -149,6 +154,8 @@ def _arm(ledger: Ledger, node: Node, first: Order, delay: int) -> None:
     """Tell the first waiter when to look again: at the instant it fits, or when an offer passes on before that."""
     at = min(ledger.now + delay, FOREVER, _next_expiry(ledger))
     armed = (first.incarnation, first.seq, at)
+    if at == FOREVER:
+        node.armed = (0, 0, 0)
     if at == FOREVER or armed == node.armed:
         return
     node.armed = armed
@@ -161,8 +168,7 @@ def _arm(ledger: Ledger, node: Node, first: Order, delay: int) -> None:
 
 def _other_flow(ledger: Ledger, first: Order) -> tuple[int, int] | None:
     """The head of another instance, where one stands among the first few of the same group."""
-    permit = ledger.permit(first.incarnation, first.seq)
-    assert permit is not None
+    permit = ledger.known_permit(first.incarnation, first.seq)
     group = group_node(permit.account, permit.group)
     for place, (key, _) in enumerate(ledger.tables.scan(named(HEAD, group))):
         *_, incarnation, seq = head_place(key)
@@ -195,7 +201,7 @@ def expire(ledger: Ledger) -> None:
             _pass_on(ledger, incarnation, seq, permit)
         elif permit.state is State.GHOST:
             free_slots(ledger, permit)
-            ledger.drop(permit_key(incarnation, seq))
+            ledger.drop_permit(incarnation, seq)
 
 
 def _pass_on(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cross_instance.rules import locks, permits, registry
+from cross_instance.rules import locks, permits, registry, uncontended
 from cross_instance.rules import operations as ops
 from cross_instance.rules.snapshot import snapshot
 
@@ -32,6 +32,11 @@ RULES: dict[type[ops.Operation[Any]], Callable[[Tables, Any, ops.Instant], ops.R
     ops.Unlock: locks.unlock,
 }
 
+AT_A_GLANCE: dict[type[ops.Operation[Any]], Callable[[Tables, Any, ops.Instant], ops.Result | None]] = {
+    ops.Acquire: uncontended.acquire,
+    ops.Settle: uncontended.settle,
+}
+
 
 def apply(tables: Tables, op: ops.Operation[R], at: ops.Instant) -> R:
     """Decide one operation at one instant.
@@ -39,4 +44,9 @@ def apply(tables: Tables, op: ops.Operation[R], at: ops.Instant) -> R:
     Raises `ValueError` where an operation's own figures cannot be stored; the tables are then to be thrown away
     with their transaction.
     """
-    return RULES[type(op)](tables, op, at)  # type: ignore[return-value]  # the table pairs each with its result
+    kind = type(op)
+    if kind in AT_A_GLANCE:
+        result = AT_A_GLANCE[kind](tables, op, at)
+        if result is not None:
+            return result  # type: ignore[return-value]  # the tables pair each operation with its result
+    return RULES[kind](tables, op, at)  # type: ignore[return-value]

@@ -1,46 +1,82 @@
 """The records that one operation works on: each is read once, changed in place, and written once at the end.
 
-Reading a node or a flow brings its buckets to the operation's instant, so that whoever asks sees the present.
+Reading a node brings its limits to the operation's instant, so that whoever asks sees the present.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, TypeVar
 
 from cross_instance.rules import records
 from cross_instance.rules.limits import refill
 from cross_instance.rules.operations import CLUSTER, Instant, Notice, Wake
-from cross_instance.rules.tables import (
-    FLOW,
-    INSTANCE,
-    NODE,
-    TAG,
-    Tables,
-    named,
-    numbered,
-    permit_key,
-)
+from cross_instance.rules.tables import FLOW, INSTANCE, NODE, TAG, Tables, named, numbered, permit_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from cross_instance.rules.records import Flow, Instance, Node, Permit, Record, Tag
 
-USED_SLOT = 5_000_000
-USED_SLOTS = 12
-"""Current usage covers the last 60 s in slots of five seconds."""
+Name = TypeVar("Name")
+
+Path = list[tuple[str, "Node"]]
+"""The nodes whose limits hold for a permit, narrowest first, with their names."""
 
 
+@lru_cache(maxsize=4096)
 def group_node(account: str, group: str) -> str:
     """The name of a model group's node; "" is the group of all models without a pattern."""
     return f"{account}#{group}"
 
 
+@lru_cache(maxsize=4096)
+def node_key(name: str) -> bytes:
+    """Where a node is kept."""
+    return named(NODE, name)
+
+
+@lru_cache(maxsize=4096)
+def flow_key(name: tuple[str, int]) -> bytes:
+    """Where the flow (account, incarnation) is kept."""
+    return numbered(FLOW, name[1]) + name[0].encode() + b"\0"
+
+
+@lru_cache(maxsize=4096)
+def tag_key(name: tuple[str, int]) -> bytes:
+    """Where the tag (node, incarnation) is kept."""
+    return numbered(TAG, name[1]) + name[0].encode() + b"\0"
+
+
+def instance_key(incarnation: int) -> bytes:
+    """Where an instance is kept."""
+    return numbered(INSTANCE, incarnation)
+
+
+def _permit_key(name: tuple[int, int]) -> bytes:
+    return permit_key(*name)
+
+
 class Ledger:
-    """What one operation has read and changed.
+    """What one operation has read and changed; None stands for what is not there (any more).
 
     `touched` are the accounts in which capacity may have come free; `wakes` and `notices` go into the result.
     """
 
-    __slots__ = ("_read", "at", "caller", "notices", "now", "tables", "touched", "wakes")
+    __slots__ = (
+        "_flows",
+        "_instances",
+        "_nodes",
+        "_permits",
+        "_tags",
+        "at",
+        "caller",
+        "notices",
+        "now",
+        "tables",
+        "touched",
+        "wakes",
+    )
 
     def __init__(self, tables: Tables, at: Instant) -> None:
         self.tables = tables
@@ -50,126 +86,131 @@ class Ledger:
         self.wakes: list[Wake] = []
         self.notices: list[Notice] = []
         self.touched: set[str] = set()
-        self._read: dict[bytes, Record | None] = {}
+        self._nodes: dict[str, Node | None] = {}
+        self._flows: dict[tuple[str, int], Flow | None] = {}
+        self._tags: dict[tuple[str, int], Tag | None] = {}
+        self._permits: dict[tuple[int, int], Permit | None] = {}
+        self._instances: dict[int, Instance | None] = {}
 
     def node(self, name: str) -> Node | None:
         """A node with its limits refilled, or None."""
-        key = NODE + name.encode() + b"\0"
-        if key in self._read:
-            return self._read[key]  # type: ignore[return-value]  # a key's table decides its type
-        value = self.tables.get(key)
-        node = None if value is None else records.decode_node(value)
-        if node is not None:
-            for limit in node.limits:
+        if name in self._nodes:
+            return self._nodes[name]
+        value = self.tables.get(node_key(name))
+        if value is None:
+            self._nodes[name] = None
+            return None
+        node = self._nodes[name] = records.decode_node(value)
+        for limit in node.limits:
+            if limit.at < self.now:
                 refill(limit, self.at)
-        self._read[key] = node
         return node
 
     def new_node(self, name: str) -> Node:
         """The node, made without limits where there was none."""
         node = self.node(name)
         if node is None:
-            node = self._read[named(NODE, name)] = records.Node()
+            node = self._nodes[name] = records.Node()
         return node
 
-    def path(self, permit: Permit) -> list[tuple[str, Node]]:
-        """The nodes whose limits hold for a permit, narrowest first."""
-        names = [group_node(permit.account, permit.group)] if permit.group else []
-        names.append(permit.account)
+    def path(self, permit: Permit) -> Path:
+        """The nodes whose limits hold for a permit, narrowest first; a model without a pattern has no group."""
+        account = permit.account
+        path = [(account, self.new_node(account))]
+        if permit.group:
+            group = group_node(account, permit.group)
+            path.insert(0, (group, self.new_node(group)))
         if permit.clustered:
-            names.append(CLUSTER)
-        return [(name, self.new_node(name)) for name in names]
+            path.append((CLUSTER, self.new_node(CLUSTER)))
+        return path
 
     def flow(self, account: str, incarnation: int) -> Flow | None:
         """An instance at an account, or None where it published nothing for it (or is gone)."""
-        key = numbered(FLOW, incarnation) + account.encode() + b"\0"
-        if key in self._read:
-            return self._read[key]  # type: ignore[return-value]
-        value = self.tables.get(key)
-        flow = self._read[key] = None if value is None else records.decode_flow(value)
+        name = (account, incarnation)
+        if name in self._flows:
+            return self._flows[name]
+        value = self.tables.get(flow_key(name))
+        flow = self._flows[name] = None if value is None else records.decode_flow(value)
+        return flow
+
+    def live_flow(self, account: str, incarnation: int) -> Flow:
+        """The flow of an instance that has permits or waiters at the account."""
+        flow = self.flow(account, incarnation)
+        assert flow is not None, f"instance {incarnation} is unknown at {account}"
         return flow
 
     def new_flow(self, account: str, incarnation: int) -> Flow:
-        """The flow, made where there was none."""
+        """The flow, made where there was none; only for a live instance, since a flow is what lets it acquire."""
         flow = self.flow(account, incarnation)
         if flow is None:
-            flow = self._read[numbered(FLOW, incarnation) + account.encode() + b"\0"] = records.Flow()
+            flow = self._flows[account, incarnation] = records.Flow()
         return flow
 
     def tag(self, node: str, incarnation: int) -> Tag:
         """An instance in a node's fair queue."""
-        key = numbered(TAG, incarnation) + node.encode() + b"\0"
-        tag = self._read.get(key)
+        name = (node, incarnation)
+        tag = self._tags.get(name)
         if tag is None:
-            value = self.tables.get(key)
-            tag = self._read[key] = records.Tag() if value is None else records.decode_tag(value)
-        return tag  # type: ignore[return-value]
+            value = self.tables.get(tag_key(name))
+            tag = self._tags[name] = records.Tag() if value is None else records.decode_tag(value)
+        return tag
 
     def permit(self, incarnation: int, seq: int) -> Permit | None:
         """A permit or waiter, or None."""
-        key = permit_key(incarnation, seq)
-        if key in self._read:
-            return self._read[key]  # type: ignore[return-value]
-        value = self.tables.get(key)
-        permit = self._read[key] = None if value is None else records.decode_permit(value)
+        name = (incarnation, seq)
+        if name in self._permits:
+            return self._permits[name]
+        value = self.tables.get(permit_key(incarnation, seq))
+        permit = self._permits[name] = None if value is None else records.decode_permit(value)
+        return permit
+
+    def known_permit(self, incarnation: int, seq: int) -> Permit:
+        """A permit that stands in the queue, and so exists."""
+        permit = self.permit(incarnation, seq)
+        assert permit is not None, f"waiter {incarnation}.{seq} is queued but unknown"
         return permit
 
     def add_permit(self, incarnation: int, seq: int, permit: Permit) -> None:
         """Keep a new permit."""
-        self._read[permit_key(incarnation, seq)] = permit
+        self._permits[incarnation, seq] = permit
+
+    def drop_permit(self, incarnation: int, seq: int) -> None:
+        """Remove a permit."""
+        self._permits[incarnation, seq] = None
+        self.tables.delete(permit_key(incarnation, seq))
 
     def instance(self, incarnation: int) -> Instance | None:
         """A live instance, or None."""
-        key = numbered(INSTANCE, incarnation)
-        if key in self._read:
-            return self._read[key]  # type: ignore[return-value]
-        value = self.tables.get(key)
-        instance = self._read[key] = None if value is None else records.decode_instance(value)
+        if incarnation in self._instances:
+            return self._instances[incarnation]
+        value = self.tables.get(instance_key(incarnation))
+        instance = self._instances[incarnation] = None if value is None else records.decode_instance(value)
         return instance
 
     def add_instance(self, incarnation: int, instance: Instance) -> None:
         """Keep a new instance."""
-        self._read[numbered(INSTANCE, incarnation)] = instance
+        self._instances[incarnation] = instance
 
-    def drop(self, key: bytes) -> None:
-        """Remove a record, read or not."""
-        self._read.pop(key, None)
-        self.tables.delete(key)
-        self._read[key] = None
-
-    def forget(self, prefix: bytes) -> None:
-        """Do not write what was read or made below a prefix."""
-        for key in self._read:
-            if key.startswith(prefix):
-                self._read[key] = None
-
-    def has_cluster(self) -> bool:
-        """Whether limits across accounts are set."""
-        return self.node(CLUSTER) is not None
+    def drop_instance(self, incarnation: int) -> None:
+        """Remove an instance with its flows and tags."""
+        self._instances[incarnation] = None
+        self.tables.delete(instance_key(incarnation))
+        for table in (FLOW, TAG):
+            for key, _ in [*self.tables.scan(numbered(table, incarnation))]:
+                self.tables.delete(key)
+        for read in (self._flows, self._tags):
+            for name in [name for name in read if name[1] == incarnation]:
+                read[name] = None
 
     def close(self) -> None:
-        """Write what was changed; a record that was only read is written as it was."""
-        put, encode = self.tables.put, records.encode
-        for key, record in self._read.items():
+        """Write every record that was read."""
+        self._write(self._nodes, node_key)
+        self._write(self._instances, instance_key)
+        self._write(self._flows, flow_key)
+        self._write(self._tags, tag_key)
+        self._write(self._permits, _permit_key)
+
+    def _write(self, read: Mapping[Name, Record | None], key_of: Callable[[Name], bytes]) -> None:
+        for name, record in read.items():
             if record is not None:
-                put(key, encode(record))
-
-
-def count_use(flow: Flow, now: int) -> None:
-    """Note one grant."""
-    _turn(flow, now)
-    flow.used[-1] += 1
-
-
-def recent_use(flow: Flow, now: int) -> int:
-    """How many grants the last 60 s saw."""
-    age = now // USED_SLOT - flow.slot
-    return sum(flow.used[age:]) if age < USED_SLOTS else 0
-
-
-def _turn(flow: Flow, now: int) -> None:
-    slot = now // USED_SLOT
-    if slot != flow.slot or not flow.used:
-        shift = min(max(slot - flow.slot, 0), USED_SLOTS) if flow.used else USED_SLOTS
-        flow.used = [*flow.used[shift:], *[0] * shift]
-        flow.slot = slot
+                self.tables.put(key_of(name), records.encode(record))

@@ -8,20 +8,32 @@
 4. `guard = min(burst - 1, max(1, rate * spread))` units of a bucket are never filled, where `spread` is the measured
    delay from grant to send: requests that were granted evenly may arrive bunched, and still make no 429.
 5. A request larger than the bucket waits for a full one and leaves the rest owed.
+6. A bucket refills what was charged first. So of an earlier charge at most what is missing now less all that was
+   charged after it can be returned; the rest has been refilled by time already and is not given twice.
 """
 
 from __future__ import annotations
 
 from math import gcd
+from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules.operations import FOREVER, MINUTE, Instant, Kind, LimitSpec, LimitState, Source
+from cross_instance.rules.operations import FOREVER, MINUTE, SECOND, Costs, Instant, Kind, LimitSpec, LimitState, Source
 from cross_instance.rules.records import Flow, Limit, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 EXACT = 1 << 53
 """Lua's numbers are doubles, exact below this."""
 
+SHARE = 1_000_000
+"""The share of a limit that is all of it."""
+
+Units = tuple[int, int, int, int]
+"""Requests, tokens, input and output tokens."""
+
 INDEX = {Kind.REQUESTS: 0, Kind.REQUESTS_DAY: 0, Kind.TOKENS: 1, Kind.INPUT_TOKENS: 2, Kind.OUTPUT_TOKENS: 3}
-"""Where a bucket's kind finds its cost in a permit's `costs`."""
+"""Where a bucket's kind stands in `Units`."""
 
 EPOCH = {
     Kind.REQUESTS: 0,
@@ -34,6 +46,8 @@ EPOCH = {
 """Which of the three epochs (requests, tokens, concurrency) an overload of a kind moves."""
 
 ORDER = {kind: place for place, kind in enumerate(Kind)}
+BUCKETS = len(Kind) - 1
+"""The number of kinds that are buckets; they stand before concurrency in `ORDER`."""
 
 
 def new_limit(spec: LimitSpec, at: Instant) -> Limit:
@@ -46,7 +60,7 @@ def new_limit(spec: LimitSpec, at: Instant) -> Limit:
         raise ValueError(f"{spec.kind.value}: amount, burst and period must be positive")
     divisor = gcd(spec.amount, period)
     num, den = spec.amount // divisor, period // divisor
-    if (burst + 1) * den + num >= EXACT:
+    if (burst + 1) * den + num >= EXACT or spec.amount * SHARE >= EXACT:
         raise ValueError(f"{spec.kind.value}: {spec.amount} per {period} µs with a burst of {burst} is not exact")
     limit = Limit(
         kind=spec.kind,
@@ -61,19 +75,28 @@ def new_limit(spec: LimitSpec, at: Instant) -> Limit:
         den=den,
         cap=burst,
         level=burst * den,
-        at=at.mono,
+        at=FOREVER if spec.kind is Kind.CONCURRENCY else at.mono,
     )
     if spec.anchor is not None:
         limit.window = (at.wall - spec.anchor) // period
+        limit.at = 0
     return limit
 
 
 def carry_over(new: Limit, old: Limit, at: Instant) -> None:
-    """Let a changed limit go on from where the old one stood: a change of rate gives nobody a full bucket."""
+    """Let a changed limit go on from where the old one stood, in whole units: nobody gets a full bucket by a change.
+
+    What was charged under the old figures gets no credit under new ones, since it cannot be told what is left of it.
+    """
+    if new.kind is Kind.CONCURRENCY:
+        return
     refill(old, at)
-    units, rest = divmod(old.level, old.den)
-    new.level = min(new.level, units * new.den + rest * new.den // old.den)
+    same = (new.num, new.den, new.burst, new.anchor) == (old.num, old.den, old.burst, old.anchor)
+    new.level = min(new.level, old.level if same else old.level // old.den * new.den)
+    new.charged = old.charged if same else old.charged + new.burst + 1
     new.at = max(new.at, old.at)
+    if (new.anchor, new.period) == (old.anchor, old.period):
+        new.window = max(new.window, old.window)
 
 
 def refill(limit: Limit, at: Instant) -> None:
@@ -87,63 +110,133 @@ def refill(limit: Limit, at: Instant) -> None:
     if elapsed <= 0:
         return
     full = limit.cap * limit.den
-    room = full - limit.level
-    limit.level = (
-        full if room <= limit.num * min(elapsed, EXACT // limit.num >> 1) else limit.level + limit.num * elapsed
-    )
+    to_fill = -(-(full - limit.level) // limit.num)
+    limit.level = full if elapsed >= to_fill else limit.level + limit.num * elapsed
     limit.at = at.mono
 
 
 def set_guard(limit: Limit, spread: int) -> None:
-    """Keep back what `spread` µs of delay may bunch together (rule 4); windows and slots have no guard."""
+    """Keep back what `spread` µs of delay (up to a second) may bunch together (rule 4); windows and slots need none."""
     if limit.kind is Kind.CONCURRENCY or limit.anchor is not None:
         return
-    bunched = -(-limit.num * min(spread, limit.period) // limit.den)
-    limit.cap = limit.burst - min(limit.burst - 1, max(1, bunched))
+    bunched = -(-limit.num * min(spread, SECOND) // limit.den)
+    cap = limit.burst - min(limit.burst - 1, max(1, bunched))
+    limit.charged += max(0, cap - limit.cap)
+    limit.cap = cap
     limit.level = min(limit.level, limit.cap * limit.den)
 
 
-def delay_until_fits(node: Node, costs: tuple[int, int, int, int], at: Instant) -> tuple[int, Limit | None]:
-    """How long until a node's limits admit a request, in µs, and the limit that holds it longest.
+def is_full(limit: Limit, at: Instant) -> bool:
+    """Whether a bucket owes nothing any more; slots, which are counted elsewhere, never do."""
+    if limit.kind is not Kind.CONCURRENCY:
+        refill(limit, at)
+    return limit.kind is Kind.CONCURRENCY or limit.level >= limit.cap * limit.den
 
-    (0, None): it fits now. Slots free when they free: `FOREVER`. The limits must be refilled.
-    """
-    longest, binding = 0, None
+
+def units_of(costs: Costs) -> Units:
+    """Costs as they are kept with a permit."""
+    return costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens
+
+
+class Hold(NamedTuple):
+    """What keeps a request back: how long its buckets need, in µs, the bucket that needs longest, and the slots
+    where none is free (they free when they free)."""
+
+    delay: int = 0
+    bucket: Limit | None = None
+    slots: Limit | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing keeps it back."""
+        return not self.delay and self.slots is None
+
+
+def hold_of(node: Node, costs: Units, at: Instant) -> Hold:
+    """What keeps a request back at a node, whose limits are refilled to `at`."""
+    longest, binding, slots = 0, None, None
     for limit in node.limits:
-        kind = limit.kind
-        if kind is Kind.CONCURRENCY:
-            delay = 0 if node.held < limit.amount else FOREVER
-        else:
-            units = costs[INDEX[kind]]
-            if not units:
-                continue
-            lack = min(units, limit.cap) * limit.den - limit.level
-            delay = 0 if lack <= 0 else _refill_time(limit, lack, at)
-        if delay > longest:
-            longest, binding = delay, limit
-    return longest, binding
+        if limit.kind is Kind.CONCURRENCY:
+            slots = limit if node.held >= limit.amount else None
+            continue
+        units = costs[INDEX[limit.kind]]
+        lack = min(units, limit.cap) * limit.den - limit.level
+        if units and lack > 0:
+            delay = _refill_time(limit, lack, at)
+            if delay > longest:
+                longest, binding = delay, limit
+    return Hold(longest, binding, slots)
 
 
 def _refill_time(limit: Limit, lack: int, at: Instant) -> int:
     if limit.anchor is not None:
-        return limit.anchor + (limit.window + 1) * limit.period - at.wall
+        return max(1, limit.anchor + (limit.window + 1) * limit.period - at.wall)
     return -(-lack // limit.num) + max(0, limit.at - at.mono)
 
 
-def charge(node: Node, costs: tuple[int, int, int, int], sign: int = 1) -> None:
-    """Take what a request costs, or with `sign` -1 give it back."""
-    node.held += sign
+def charge(node: Node, costs: Units) -> list[int]:
+    """Take a slot and what a request costs; the marks by which it can be credited later."""
+    node.held += 1
+    marks = [0] * BUCKETS
     for limit in node.limits:
         if limit.kind is not Kind.CONCURRENCY:
-            add(limit, -sign * costs[INDEX[limit.kind]])
+            take(limit, costs[INDEX[limit.kind]])
+            marks[ORDER[limit.kind]] = limit.charged
+    return marks
 
 
-def add(limit: Limit, units: int) -> None:
-    """Put units into a bucket, never beyond its cap; negative: take or owe them."""
-    limit.level = max(min(limit.level + units * limit.den, limit.cap * limit.den), -(EXACT - 1))
+def take(limit: Limit, units: int) -> None:
+    """Take units from a bucket, or owe them."""
+    limit.level = max(limit.level - units * limit.den, -EXACT + 1)
+    limit.charged += units
 
 
-def too_large(node: Node, costs: tuple[int, int, int, int]) -> Limit | None:
+def credit(limit: Limit, units: int, mark: int) -> None:
+    """Return units of a charge made when `charged` stood at `mark`, as far as they are still missing (rule 6)."""
+    missing = (limit.cap * limit.den - limit.level) // limit.den
+    mine = missing - (limit.charged - mark)
+    if mark and mine > 0:
+        limit.level += min(units, mine) * limit.den
+
+
+def uncharge(node: Node, charged: Units, marks: Sequence[int]) -> None:
+    """Undo a charge: the request was never sent."""
+    node.held -= 1
+    for limit, mark in _marked(node, marks):
+        credit(limit, charged[INDEX[limit.kind]], mark)
+
+
+def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | None, *, rejected: bool = False) -> None:
+    """Return a permit's slot, and bring what it was charged to what the provider charged, by each limit's rule."""
+    node.held -= 1
+    for limit, mark in _marked(node, marks):
+        place = INDEX[limit.kind]
+        if rejected and limit.refund:
+            credit(limit, charged[place], mark)
+        elif usage is not None and limit.correct and place:
+            surplus = charged[place] - usage[place]
+            if surplus > 0:
+                credit(limit, surplus, mark)
+            else:
+                take(limit, -surplus)
+
+
+def _marked(node: Node, marks: Sequence[int]) -> Iterator[tuple[Limit, int]]:
+    for limit in node.limits:
+        if limit.kind is not Kind.CONCURRENCY:
+            yield limit, marks[ORDER[limit.kind]]
+
+
+def measure(node: Node, delay: int) -> None:
+    """Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth with each permit."""
+    spread = delay if delay > node.spread else node.spread - (node.spread - delay) // 64
+    if spread != node.spread:
+        node.spread = spread
+        for limit in node.limits:
+            set_guard(limit, spread)
+
+
+def too_large(node: Node, costs: Units) -> Limit | None:
     """The configured or told limit that a request exceeds by itself; a guessed one is no reason to refuse."""
     for limit in node.limits:
         if limit.kind is Kind.CONCURRENCY or limit.source not in (Source.CONFIGURED, Source.TOLD):
@@ -163,11 +256,7 @@ def refill_reserve(flow: Flow, now: int) -> bool:
     return flow.level >= MINUTE
 
 
-SHARE = 1_000_000
-"""The share of a limit that is all of it."""
-
-
-def dominant_share(node: Node, costs: tuple[int, int, int, int]) -> int:
+def dominant_share(node: Node, costs: Units) -> int:
     """The largest fraction that a request takes of any of a node's limits, in millionths (Ghodsi et al., DRF, 2011)."""
     share = 0
     for limit in node.limits:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules import records
+from cross_instance.rules import checks, records
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.operations import Fenced, Lock, Locked, LockState, Unlock, Unlocked
 from cross_instance.rules.records import HeldLock
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def lock(tables: Tables, op: Lock, at: Instant) -> Locked | Fenced:
     """Decide a `Lock`."""
+    checks.lock(op)
     ledger = Ledger(tables, at)
     if ledger.instance(op.incarnation) is None:
         return Fenced(at=at)
@@ -44,7 +45,7 @@ def unlock(tables: Tables, op: Unlock, at: Instant) -> Unlocked:
     key = named(LOCK, op.resource)
     value = tables.get(key)
     held = None if value is None else records.decode_lock(value)
-    if held is None or held.token != op.token or held.expires_at <= at.mono:
+    if held is None or held.token != op.token or not _valid(Ledger(tables, at), held):
         return Unlocked(at=at, known=False)
     held.expires_at = at.mono
     tables.put(key, records.encode(held))

@@ -412,12 +412,12 @@ class Configure(Operation["Configured | Fenced"], frozen=True):
     """Publish the limits this instance knows for an account; the strictest of the live ones holds.
 
     `weight` is the instance's share in fair queueing; `reserve` the requests per minute it is sure of.
-    `account` "" is the cluster. `spec` None withdraws what was published before.
+    `account` "" is the cluster. An empty spec withdraws the limits published before.
     """
 
     incarnation: int
     account: str
-    spec: AccountSpec | None
+    spec: AccountSpec
     weight: int = 1
     reserve: int = 0
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EPOCH
+from cross_instance.rules.limits import EPOCH, take
 from cross_instance.rules.operations import FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
 from cross_instance.rules.specs import apply_told, rebuild
 
@@ -66,7 +66,7 @@ def _move_epoch(account: Node, kind: Kind | None, permit: Permit) -> bool:
 
 def _pause_without_word(streak: int, draw: int) -> int:
     pause = min(SECOND << min(streak, 5), LONGEST_PAUSE)
-    return pause * 4 // 5 + pause * 2 // 5 * draw // DRAWS
+    return pause * 4 // 5 + pause * 2 // 5 * (draw >> 12) // (DRAWS >> 12)
 
 
 def _drain(account: Node, kind: Kind | None) -> None:
@@ -75,7 +75,7 @@ def _drain(account: Node, kind: Kind | None) -> None:
         if limit.kind is Kind.CONCURRENCY or limit.anchor is not None or limit.kind is not (kind or Kind.REQUESTS):
             continue
         keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
-        limit.level = min(limit.level, keep)
+        take(limit, max(0, -(-(limit.level - keep) // limit.den)))
         limit.at = max(limit.at, account.paused_until)
 
 
@@ -98,4 +98,4 @@ def _start_from(node: Node, told: Told) -> None:
     """A limit told for the first time starts with what the provider says is left."""
     for limit in node.limits:
         if limit.kind is told.kind and limit.source is Source.TOLD and told.remaining is not None:
-            limit.level = min(limit.level, told.remaining * limit.den)
+            take(limit, max(0, limit.level // limit.den - told.remaining))

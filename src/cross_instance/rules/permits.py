@@ -9,19 +9,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules import tasks
-from cross_instance.rules.admission import OFFER, admit, give_back, take
-from cross_instance.rules.ledger import Ledger, group_node
+import msgspec
+
+from cross_instance.rules import checks, tasks
+from cross_instance.rules.admission import admit, expire, give_back, take, with_marks
+from cross_instance.rules.ledger import Ledger, Path, group_node
 from cross_instance.rules.limits import (
     INDEX,
-    add,
-    delay_until_fits,
+    correct,
     dominant_share,
-    set_guard,
+    hold_of,
+    measure,
     shown,
     too_large,
+    units_of,
 )
 from cross_instance.rules.operations import (
     FOREVER,
@@ -29,10 +32,8 @@ from cross_instance.rules.operations import (
     Acquire,
     Cancel,
     Cancelled,
-    Costs,
     Fenced,
     Granted,
-    Kind,
     LimitState,
     Outcome,
     Refused,
@@ -43,8 +44,8 @@ from cross_instance.rules.operations import (
 )
 from cross_instance.rules.overload import hear
 from cross_instance.rules.queue import dequeue, enqueue, set_asleep
-from cross_instance.rules.records import Flow, Limit, Node, Permit, State
-from cross_instance.rules.tables import expiry_key, permit_key
+from cross_instance.rules.records import Flow, Node, Permit, State
+from cross_instance.rules.tables import expiry_key
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant
@@ -60,24 +61,34 @@ Answer = Granted | Waiting | Refused | Stale | Fenced
 
 def acquire(tables: Tables, op: Acquire, at: Instant) -> Answer:
     """Decide an `Acquire`."""
+    checks.acquire(op)
     ledger = Ledger(tables, at)
+    expire(ledger)
+    ledger.caller = (op.incarnation, op.seq)
+    answer = _answer(ledger, op)
+    admit(ledger)
+    ledger.close()
+    return msgspec.structs.replace(answer, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices))
+
+
+def _answer(ledger: Ledger, op: Acquire) -> Answer:
     flow = ledger.flow(op.account, op.incarnation)
     account = ledger.node(op.account)
     if flow is None or account is None:
         if ledger.instance(op.incarnation) is None:
-            return Fenced(at=at)
-        return Stale(at=at, revision=0, patterns=())
+            return Fenced(at=ledger.at)
+        return Stale(at=ledger.at, revision=0, patterns=())
     permit = ledger.permit(op.incarnation, op.seq)
-    if permit is None and op.revision != account.revision:
-        return Stale(at=at, revision=account.revision, patterns=account.patterns)
-    ledger.caller = (op.incarnation, op.seq)
-    answer = _arrive(ledger, op, account) if permit is None else _look_again(ledger, op, flow, permit)
-    ledger.close()
-    return answer
+    if op.revision == account.revision and op.group and op.group not in account.patterns:
+        raise ValueError(f"group {op.group!r} is none of the patterns of {op.account}: {account.patterns}")
+    if permit is not None:
+        return _look_again(ledger, op, account, flow, permit)
+    if op.revision != account.revision:
+        return Stale(at=ledger.at, revision=account.revision, patterns=account.patterns)
+    return _arrive(ledger, op, account, flow)
 
 
-def _arrive(ledger: Ledger, op: Acquire, account: Node) -> Answer:
-    now, costs = ledger.now, op.costs
+def _arrive(ledger: Ledger, op: Acquire, account: Node, flow: Flow) -> Answer:
     if op.task is not None and not tasks.owns(ledger.tables, op.task, op.task_epoch, op.incarnation):
         return Refused(at=ledger.at, reason="stale_task")
     permit = Permit(
@@ -86,106 +97,101 @@ def _arrive(ledger: Ledger, op: Acquire, account: Node) -> Answer:
         group=op.group,
         model=op.model,
         rank=int(op.priority),
-        costs=(costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens),
-        arrival=now,
-        deadline=min(now + op.timeout, FOREVER),
-        clustered=ledger.has_cluster(),
+        costs=units_of(op.costs),
+        arrival=ledger.now,
+        deadline=min(ledger.now + op.timeout, FOREVER),
+        clustered=account.clustered,
     )
     path = ledger.path(permit)
-    delay, name, binding = _longest_delay(ledger, path, permit, account)
-    if not delay and not account.waiting and not path[-1][1].waiting:
+    outlook = _outlook(ledger, path, permit)
+    if outlook.fits and not account.waiting and not path[-1][1].waiting:
         permit.state = State.HELD
-        take(ledger, op.incarnation, permit)
+        take(ledger, path, flow, permit)
         ledger.add_permit(op.incarnation, op.seq, permit)
         return Granted(at=ledger.at, epochs=permit.epochs)
-    return _refuse(ledger, path, permit, delay, (name, binding), op.timeout) or _queue(ledger, op, permit, path)
+    return _too_large(ledger, path, permit) or _too_late(ledger, op, outlook) or _queue(ledger, op, permit, path, flow)
 
 
-def _longest_delay(
-    ledger: Ledger, path: list[tuple[str, Node]], permit: Permit, account: Node
-) -> tuple[int, str, Limit | None]:
-    longest, where, binding = max(0, account.paused_until - ledger.now), permit.account, None
+class Outlook(NamedTuple):
+    """What keeps a request back on its whole path: a lower bound of its wait in µs, whether it fits, what binds."""
+
+    delay: int
+    fits: bool
+    limit: LimitState | None
+
+
+def _outlook(ledger: Ledger, path: Path, permit: Permit) -> Outlook:
+    delay = max(0, ledger.new_node(permit.account).paused_until - ledger.now)
+    fits = not delay
+    binding: LimitState | None = None
     for name, node in path:
-        delay, limit = delay_until_fits(node, permit.costs, ledger.at)
-        if delay > longest:
-            longest, where, binding = delay, name, limit
-    return longest, where, binding
+        hold = hold_of(node, permit.costs, ledger.at)
+        fits = fits and hold.fits and too_large(node, permit.costs) is None
+        if hold.delay > delay or (hold.slots is not None and binding is None):
+            delay = max(delay, hold.delay)
+            limit = hold.bucket or hold.slots
+            binding = None if limit is None else shown(name, node, limit)
+    return Outlook(delay, fits, binding)
 
 
-def _refuse(
-    ledger: Ledger,
-    path: list[tuple[str, Node]],
-    permit: Permit,
-    delay: int,
-    binding: tuple[str, Limit | None],
-    timeout: int,
-) -> Refused | None:
-    """Refuse what can never fit, or not in time; a wait for slots has no bound that is known."""
+def _too_large(ledger: Ledger, path: Path, permit: Permit) -> Refused | None:
     for name, node in path:
         limit = too_large(node, permit.costs)
         if limit is not None:
             needed = permit.costs[INDEX[limit.kind]]
             return Refused(at=ledger.at, reason="too_large", limit=shown(name, node, limit), needed=needed)
-    if timeout < delay < FOREVER:
-        shown_limit = _shown(ledger, *binding)
-        return Refused(at=ledger.at, reason="timeout", retry_after=delay, limit=shown_limit)
     return None
 
 
-def _shown(ledger: Ledger, name: str, limit: Limit | None) -> LimitState | None:
-    return None if limit is None else shown(name, ledger.new_node(name), limit)
+def _too_late(ledger: Ledger, op: Acquire, outlook: Outlook) -> Refused | None:
+    """Refuse what cannot be had in time; a wait for slots has no bound that is known."""
+    if op.timeout >= outlook.delay:
+        return None
+    return Refused(at=ledger.at, reason="timeout", retry_after=outlook.delay, limit=outlook.limit)
 
 
-def _queue(ledger: Ledger, op: Acquire, permit: Permit, path: list[tuple[str, Node]]) -> Answer:
-    flow = ledger.new_flow(op.account, op.incarnation)
+def _queue(ledger: Ledger, op: Acquire, permit: Permit, path: Path, flow: Flow) -> Answer:
     if flow.asleep:
         set_asleep(ledger, op.account, op.incarnation, False)
     permit.share = max(dominant_share(node, permit.costs) for _, node in path)
     ledger.add_permit(op.incarnation, op.seq, permit)
     enqueue(ledger, op.incarnation, op.seq, permit)
-    return _admit_and_answer(ledger, op, permit)
+    return _wait(ledger, op, permit)
 
 
-def _admit_and_answer(ledger: Ledger, op: Acquire, permit: Permit) -> Answer:
+def _wait(ledger: Ledger, op: Acquire, permit: Permit) -> Answer:
+    """Let the queue decide; who still waits then is told until when, or is refused where its time is over."""
     ledger.touched.add(op.account)
     admit(ledger)
-    wakes, notices = tuple(ledger.wakes), tuple(ledger.notices)
-    account = ledger.new_node(op.account)
     if permit.state is State.HELD:
-        waited = ledger.now - permit.arrival
-        return Granted(at=ledger.at, wakes=wakes, notices=notices, waited=waited, epochs=permit.epochs)
-    delay, name, limit = _longest_delay(ledger, ledger.path(permit), permit, account)
+        return Granted(at=ledger.at, waited=ledger.now - permit.arrival, epochs=permit.epochs)
+    outlook = _outlook(ledger, ledger.path(permit), permit)
     if op.timeout <= 0 or permit.deadline <= ledger.now:
         if ledger.permit(op.incarnation, op.seq) is not None:
             dequeue(ledger, op.incarnation, op.seq, permit)
-            ledger.drop(permit_key(op.incarnation, op.seq))
-        bound = 0 if delay >= FOREVER else delay
-        shown_limit = _shown(ledger, name, limit)
-        return Refused(
-            at=ledger.at, wakes=wakes, notices=notices, reason="timeout", retry_after=bound, limit=shown_limit
-        )
+            ledger.drop_permit(op.incarnation, op.seq)
+        return Refused(at=ledger.at, reason="timeout", retry_after=outlook.delay, limit=outlook.limit)
     return Waiting(
         at=ledger.at,
-        wakes=wakes,
-        notices=notices,
-        not_before=ledger.now if delay >= FOREVER else ledger.now + delay,
+        not_before=ledger.now + outlook.delay,
         check_at=_check_at(ledger, op, permit),
-        limit=_shown(ledger, name, limit),
+        limit=outlook.limit,
     )
 
 
 def _check_at(ledger: Ledger, op: Acquire, permit: Permit) -> int:
     """When the caller should ask again: at its timer where it holds one, else after a slow safety interval."""
     group = group_node(op.account, op.group)
-    waiting = ledger.tag(group, op.incarnation).waiting
-    check = min(ledger.now + CHECK + CHECK_EACH * waiting, permit.deadline)
-    for _, node in [(group, ledger.new_node(group)), *ledger.path(permit)]:
-        if node.armed[:2] == ledger.caller:
-            check = min(check, max(node.armed[2], ledger.now))
-    return check
+    armed = [
+        node.armed[2]
+        for _, node in ((group, ledger.new_node(group)), *ledger.path(permit))
+        if node.armed[:2] == ledger.caller and node.armed[2] > ledger.now
+    ]
+    safety = ledger.now + CHECK + CHECK_EACH * ledger.tag(group, op.incarnation).waiting
+    return min(*armed, permit.deadline) if armed else min(safety, permit.deadline)
 
 
-def _look_again(ledger: Ledger, op: Acquire, flow: Flow, permit: Permit) -> Answer:
+def _look_again(ledger: Ledger, op: Acquire, account: Node, flow: Flow, permit: Permit) -> Answer:
     if permit.state is State.GHOST:
         return Fenced(at=ledger.at)
     if flow.asleep:
@@ -195,7 +201,13 @@ def _look_again(ledger: Ledger, op: Acquire, flow: Flow, permit: Permit) -> Answ
         permit.state, permit.expires = State.HELD, 0
     if permit.state is State.HELD:
         return Granted(at=ledger.at, waited=ledger.now - permit.arrival, epochs=permit.epochs)
-    return _admit_and_answer(ledger, op, permit)
+    if op.revision != account.revision:
+        return Stale(at=ledger.at, revision=account.revision, patterns=account.patterns)
+    if op.group != permit.group:
+        dequeue(ledger, op.incarnation, op.seq, permit)
+        permit.group = op.group
+        enqueue(ledger, op.incarnation, op.seq, permit)
+    return _wait(ledger, op, permit)
 
 
 def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
@@ -210,11 +222,14 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
     if op.outcome is Outcome.IGNORED:
         give_back(ledger, op.incarnation, permit)
     else:
-        _correct(ledger, op, permit)
+        usage = None if op.usage is None else units_of(op.usage)
+        for (_, node), marks in with_marks(ledger, permit):
+            correct(node, permit.costs, marks, usage, rejected=op.outcome is Outcome.REJECTED)
+            measure(node, op.delay)
+        ledger.touched.add(permit.account)
         hear(ledger, op, permit)
-        _measure(account, op.delay)
-    ledger.drop(permit_key(op.incarnation, op.seq))
-    if account.waiting or (permit.clustered and ledger.has_cluster()):
+    ledger.drop_permit(op.incarnation, op.seq)
+    if account.waiting or permit.clustered:
         admit(ledger)
     ledger.close()
     return Settled(
@@ -224,36 +239,6 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
         known=True,
         paused_until=account.paused_until,
     )
-
-
-def _correct(ledger: Ledger, op: Settle, permit: Permit) -> None:
-    """Return the slots, and bring what was charged to what the provider charged."""
-    rejected = op.outcome is Outcome.REJECTED
-    usage = None if op.usage is None else _as_tuple(op.usage)
-    for _, node in ledger.path(permit):
-        node.held -= 1
-        for limit in node.limits:
-            if limit.kind is Kind.CONCURRENCY:
-                continue
-            place = INDEX[limit.kind]
-            if rejected and limit.refund:
-                add(limit, permit.costs[place])
-            elif usage is not None and limit.correct and place:
-                add(limit, permit.costs[place] - usage[place])
-    ledger.touched.add(permit.account)
-
-
-def _as_tuple(costs: Costs) -> tuple[int, int, int, int]:
-    return costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens
-
-
-def _measure(account: Node, delay: int) -> None:
-    """Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth a permit."""
-    spread = delay if delay > account.spread else account.spread - (account.spread - delay) // 64
-    if spread != account.spread:
-        account.spread = spread
-        for limit in account.limits:
-            set_guard(limit, spread)
 
 
 def cancel(tables: Tables, op: Cancel, at: Instant) -> Cancelled:
@@ -271,11 +256,8 @@ def cancel(tables: Tables, op: Cancel, at: Instant) -> Cancelled:
         if permit.state is State.OFFERED:
             tables.delete(expiry_key(permit.expires, *name))
         give_back(ledger, op.incarnation, permit)
-    ledger.drop(permit_key(*name))
+    ledger.drop_permit(*name)
     ledger.touched.add(permit.account)
     admit(ledger)
     ledger.close()
     return Cancelled(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), was=was)
-
-
-__all__ = ["OFFER", "acquire", "cancel", "settle"]

@@ -25,8 +25,8 @@ from cross_instance.rules.tables import HEAD, fifo_key, fifo_place, fifo_prefix,
 if TYPE_CHECKING:
     from cross_instance.rules.records import Node, Permit, Tag
 
-RANKS = 5
-"""The number of strict classes."""
+COST = 16
+"""What the share of one millionth costs at weight 1: enough for weights to divide, too little for tags to overflow."""
 
 
 class Order(NamedTuple):
@@ -83,7 +83,7 @@ def _set_head(
 def _index(ledger: Ledger, group: str, incarnation: int, rank: int, tag: Tag, place: tuple[int, int]) -> None:
     start = start_tag(ledger.new_node(group), tag)
     tag.heads[rank] = (start, *place)
-    flow = ledger.new_flow(account_of(group), incarnation)
+    flow = ledger.live_flow(account_of(group), incarnation)
     if not flow.asleep:
         ledger.tables.put(head_key(group, rank, start, place[0], incarnation, place[1]), b"")
 
@@ -101,8 +101,8 @@ def account_of(group: str) -> str:
 def advance_tags(ledger: Ledger, permit: Permit, incarnation: int) -> None:
     """Charge a grant to its flow at every node on its path, and index its other heads anew (rule 3)."""
     group = group_node(permit.account, permit.group)
-    weight = ledger.new_flow(permit.account, incarnation).weight
-    cost = max(1, permit.share * 1_000 // weight)
+    weight = ledger.live_flow(permit.account, incarnation).weight
+    cost = max(1, permit.share * COST // weight)
     for name in (group, permit.account, CLUSTER) if permit.clustered else (group, permit.account):
         node, tag = ledger.new_node(name), ledger.tag(name, incarnation)
         node.virtual = start_tag(node, tag)
@@ -119,7 +119,7 @@ def _reindex(ledger: Ledger, group: str, incarnation: int) -> None:
 
 def set_asleep(ledger: Ledger, account: str, incarnation: int, asleep: bool) -> None:
     """Pass over a flow that lets its offers lapse, or count it in again."""
-    flow = ledger.new_flow(account, incarnation)
+    flow = ledger.live_flow(account, incarnation)
     if flow.asleep == asleep:
         return
     flow.asleep = asleep

@@ -22,7 +22,8 @@ class Limit(Record):
     A bucket's `level` counts units times `den`; each µs adds `num`, so that refilling needs no division and never
     drifts (`num`/`den` is the rate in units per µs, reduced). `cap` is what it may hold, in units: the burst less
     the guard. `at` is when the level was right; in the future while an overload drains it. A fixed window keeps the
-    number of the present one in `window`. Concurrency uses `amount` alone: what is taken is the node's `held`.
+    number of the present one in `window`. Concurrency uses `amount` alone (what is taken is the node's `held`) and
+    never needs refilling: its `at` is for ever. `charged` counts all units ever taken, see `limits.credit`.
     """
 
     kind: Kind
@@ -39,6 +40,7 @@ class Limit(Record):
     level: int
     at: int
     window: int = 0
+    charged: int = 0
 
 
 class Node(Record):
@@ -46,9 +48,11 @@ class Node(Record):
 
     `waiting` and `held` count everything below; `held` includes ghosts. `virtual` is fair queueing's time, counted
     anew in each busy period `busy`. `children` are the nodes below with waiters. `armed` is the waiter whose timer
-    covers this node and the instant it is set to. Accounts also have: `revision` and `patterns` of their
-    configuration, `reserved` instances, the pause, the epochs of (requests, tokens, concurrency), `streak` overloads
-    in a row and `accepted` since the last, `spread` of the delay from grant to send (µs).
+    covers this node and the instant it is set to. Accounts also have: whether they are `clustered`,
+    `revision` and `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens,
+    concurrency), `streak` overloads
+    in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed` is what instances
+    that left had used lately (`usage`); `retired` are buckets that nobody publishes now and that are not full yet.
     """
 
     limits: list[Limit] = []
@@ -61,14 +65,16 @@ class Node(Record):
     paused_until: int = 0
     epochs: tuple[int, int, int] = (0, 0, 0)
     streak: int = 0
-    accepted: int = 0
+    accepted: int = 3
     spread: int = 0
     revision: int = 0
     patterns: tuple[str, ...] = ()
+    clustered: bool = False
     reserved: tuple[int, ...] = ()
     ageing: int = 0
     departed: list[int] = []
     departed_at: int = 0
+    retired: list[Limit] = []
 
 
 class Published(Record):
@@ -116,6 +122,9 @@ class State(IntEnum):
 class Permit(Record):
     """A request from its arrival to its settlement. `costs`: requests, tokens, input, output tokens, as charged.
 
+    `marks` says for each node on its path (narrowest first) and each kind of bucket what the limit had `charged` when
+    this permit was charged; 0 where there was no such limit.
+
     `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node.
     """
 
@@ -132,6 +141,7 @@ class Permit(Record):
     reserved: bool = False
     clustered: bool = False
     share: int = 0
+    marks: tuple[int, ...] = ()
 
 
 class Instance(Record):

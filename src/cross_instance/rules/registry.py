@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules import records
+from cross_instance.rules import checks, records, usage
 from cross_instance.rules.admission import admit, free_slots, give_back
-from cross_instance.rules.ledger import USED_SLOT, USED_SLOTS, Ledger, recent_use
+from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.operations import (
     CLUSTER,
     SECOND,
@@ -36,14 +36,11 @@ from cross_instance.rules.records import Instance, Published, State
 from cross_instance.rules.specs import conflicts, rebuild, voices
 from cross_instance.rules.tables import (
     BEAT,
-    FLOW,
     INCARNATIONS,
-    INSTANCE,
     INSTANCE_ID,
-    MAX_NAME,
+    NODE,
     PERMIT,
     PUBLISHED,
-    TAG,
     beat_key,
     expiry_key,
     named,
@@ -62,7 +59,7 @@ GRACE = 30 * SECOND
 
 def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
     """Decide a `Join`."""
-    _check_name("instance id", op.instance_id)
+    checks.join(op)
     ledger = Ledger(tables, at)
     known = tables.get(named(INSTANCE_ID, op.instance_id))
     if known is not None:
@@ -96,7 +93,7 @@ def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
     tables.put(beat_key(instance.deadline, incarnation), b"")
     admit(ledger)
     ledger.close()
-    return Joined(at=at, wakes=tuple(ledger.wakes), incarnation=incarnation)
+    return Joined(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), incarnation=incarnation)
 
 
 def _next_incarnation(tables: Tables) -> int:
@@ -104,11 +101,6 @@ def _next_incarnation(tables: Tables) -> int:
     incarnation = 1 if last is None else int.from_bytes(last) + 1
     tables.put(INCARNATIONS, incarnation.to_bytes(8))
     return incarnation
-
-
-def _check_name(what: str, name: str) -> None:
-    if not name or len(name.encode()) > MAX_NAME or "\0" in name:
-        raise ValueError(f"{what} {name!r}: 1 to {MAX_NAME} bytes without a zero byte are accepted")
 
 
 def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
@@ -124,7 +116,7 @@ def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
         instance.workload = op.workload
     taken, instance.taken = tuple(instance.taken), []
     for account in instance.accounts:
-        if account != CLUSTER and ledger.new_flow(account, op.incarnation).asleep:
+        if account != CLUSTER and ledger.live_flow(account, op.incarnation).asleep:
             set_asleep(ledger, account, op.incarnation, False)
             ledger.touched.add(account)
     admit(ledger)
@@ -178,13 +170,9 @@ def remove(ledger: Ledger, incarnation: int, *, certain: bool) -> str:
         _end_permit(ledger, incarnation, unpack_one(key[9:])[0], certain)
     for account in instance.accounts:
         _depart(ledger, account, incarnation)
-    for table in (FLOW, TAG):
-        for key, _ in [*ledger.tables.scan(numbered(table, incarnation))]:
-            ledger.drop(key)
-        ledger.forget(numbered(table, incarnation))
     ledger.tables.delete(beat_key(instance.deadline, incarnation))
     ledger.tables.delete(named(INSTANCE_ID, instance.instance_id))
-    ledger.drop(numbered(INSTANCE, incarnation))
+    ledger.drop_instance(incarnation)
     for account in instance.accounts:
         rebuild(ledger, account)
     return instance.instance_id
@@ -204,7 +192,7 @@ def _end_permit(ledger: Ledger, incarnation: int, seq: int, certain: bool) -> No
         give_back(ledger, incarnation, permit)
     else:
         free_slots(ledger, permit)
-    ledger.drop(numbered(PERMIT, incarnation) + seq.to_bytes(8))
+    ledger.drop_permit(incarnation, seq)
 
 
 def _make_ghost(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:
@@ -217,47 +205,28 @@ def _depart(ledger: Ledger, account: str, incarnation: int) -> None:
     """Withdraw what an instance published; what it used lately stays counted at the account."""
     ledger.tables.delete(named(PUBLISHED, account) + incarnation.to_bytes(8))
     flow = ledger.flow(account, incarnation)
-    if flow is not None and recent_use(flow, ledger.now):
-        node = ledger.new_node(account)
-        now_slot = ledger.now // USED_SLOT
-        node.departed = _merged((node.departed, node.departed_at), (flow.used, flow.slot), now_slot)
-        node.departed_at = now_slot
-
-
-def _merged(one: tuple[list[int], int], other: tuple[list[int], int], slot: int) -> list[int]:
-    """Two series of slots, aligned to end at `slot` and added."""
-    total = [0] * USED_SLOTS
-    for used, last in (one, other):
-        for place, count in enumerate(used):
-            target = place - (slot - last)
-            if 0 <= target < USED_SLOTS:
-                total[target] += count
-    return total
+    if flow is not None:
+        usage.depart(ledger.new_node(account), flow, ledger.now)
 
 
 def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced:
     """Decide a `Configure`.
 
-    Raises `ValueError` for a name or figures that cannot be stored; callers check them before (`config`).
+    Raises `ValueError` for a name or figures that cannot be stored.
     """
-    if op.account != CLUSTER:
-        _check_name("account", op.account)
-        if "#" in op.account:
-            raise ValueError(f"account {op.account!r}: '#' separates accounts from model groups")
+    checks.configure(op, at)
     ledger = Ledger(tables, at)
     instance = ledger.instance(op.incarnation)
     if instance is None:
         return Fenced(at=at)
     key = named(PUBLISHED, op.account) + op.incarnation.to_bytes(8)
-    if op.spec is None:
-        tables.delete(key)
-    else:
-        tables.put(key, records.encode(Published(op.spec, op.reserve)))
-        if op.account not in instance.accounts:
-            instance.accounts.append(op.account)
+    tables.put(key, records.encode(Published(op.spec, op.reserve)))
+    if op.account not in instance.accounts:
+        instance.accounts.append(op.account)
     if op.account == CLUSTER:
         _cover_by_cluster(ledger)
     else:
+        ledger.new_node(op.account).clustered = ledger.node(CLUSTER) is not None
         flow = ledger.new_flow(op.account, op.incarnation)
         flow.weight, flow.reserve = op.weight, op.reserve
     rebuild(ledger, op.account)
@@ -276,9 +245,11 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
 
 def _cover_by_cluster(ledger: Ledger) -> None:
     """Count at a new cluster node what was granted and queued before there was one."""
-    if ledger.has_cluster():
+    if ledger.node(CLUSTER) is not None:
         return
     cluster = ledger.new_node(CLUSTER)
+    for key, _ in [*ledger.tables.scan(NODE)]:
+        ledger.new_node(key[1:-1].decode()).clustered = True
     for key, value in [*ledger.tables.scan(PERMIT)]:
         permit = records.decode_permit(value)
         permit.clustered = True

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from cross_instance.rules import records
-from cross_instance.rules.ledger import USED_SLOT, USED_SLOTS, Ledger, recent_use
+from cross_instance.rules import records, usage
+from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import shown
 from cross_instance.rules.locks import held_locks
 from cross_instance.rules.operations import CLUSTER, FlowState, InstanceState, NodeState, Snapshot, World
@@ -16,7 +16,7 @@ from cross_instance.rules.tables import INSTANCE, NODE, PERMIT, unpack_one
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant
-    from cross_instance.rules.records import Instance, Node
+    from cross_instance.rules.records import Instance
     from cross_instance.rules.tables import Tables
 
 
@@ -75,7 +75,7 @@ def _node(ledger: Ledger, name: str, instances: dict[int, Instance], ghosts: int
         ghosts=ghosts,
         paused_until=max(0, node.paused_until) if node.paused_until > ledger.now else 0,
         epochs=node.epochs,
-        used=sum(flow.used for flow in flows) + _departed(node, ledger.now),
+        used=sum(flow.used for flow in flows) + usage.recent(node.departed, node.departed_at, ledger.now),
         patterns=node.patterns,
         flows=flows,
         notices=tuple(conflicts(name, voices(ledger.tables, name))) if is_account or name == CLUSTER else (),
@@ -87,10 +87,7 @@ def _flows(ledger: Ledger, account: str, instances: dict[int, Instance]) -> tupl
     for incarnation in instances:
         flow = ledger.flow(account, incarnation)
         if flow is not None:
-            flows.append(FlowState(incarnation, flow.weight, flow.reserve, recent_use(flow, ledger.now)))
+            flows.append(
+                FlowState(incarnation, flow.weight, flow.reserve, usage.recent(flow.used, flow.slot, ledger.now))
+            )
     return tuple(flows)
-
-
-def _departed(node: Node, now: int) -> int:
-    age = now // USED_SLOT - node.departed_at
-    return sum(node.departed[age:]) if age < USED_SLOTS else 0

@@ -3,7 +3,8 @@
 1. What a user configured is a ceiling; of several configurations the strictest of the live ones holds, and a notice
    names both origins.
 2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess.
-3. A limit that changes keeps its level: nobody gets a full bucket by leaving and joining again.
+3. A limit that changes or goes keeps its level until it would be full: nobody gets a full bucket by leaving and
+   joining again.
 4. Reserves that add up to more than the account's requests per minute are scaled down, with a notice.
 """
 
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EXACT, ORDER, carry_over, new_limit, set_guard
+from cross_instance.rules.limits import EXACT, ORDER, carry_over, is_full, new_limit, set_guard
 from cross_instance.rules.operations import CLUSTER, MINUTE, Kind, LimitSpec, Notice, Source, Told
 from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
 
@@ -45,6 +46,7 @@ def rebuild(ledger: Ledger, account: str) -> None:
     heard = voices(ledger.tables, account)
     if not heard and account != CLUSTER:
         node.reserved = ()
+        ledger.touched.add(account)
         return
     specs = [voice.published.spec for voice in heard]
     _put_in_force(ledger, account, [spec.limits for spec in specs])
@@ -62,15 +64,16 @@ def rebuild(ledger: Ledger, account: str) -> None:
 
 def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]]) -> None:
     node = ledger.new_node(name)
-    old = {limit.kind: limit for limit in node.limits}
+    old = {limit.kind: limit for limit in (*node.retired, *node.limits)}
     specs = [spec for limits in published for spec in limits]
     node.limits = []
     for spec in in_force(specs, told_specs(ledger.tables, name)):
         limit = new_limit(spec, ledger.at)
         if spec.kind in old:
-            carry_over(limit, old[spec.kind], ledger.at)
+            carry_over(limit, old.pop(spec.kind), ledger.at)
         set_guard(limit, node.spread)
         node.limits.append(limit)
+    node.retired = [limit for limit in old.values() if not is_full(limit, ledger.at)]
 
 
 def in_force(specs: list[LimitSpec], told: list[LimitSpec]) -> list[LimitSpec]:
@@ -84,9 +87,11 @@ def in_force(specs: list[LimitSpec], told: list[LimitSpec]) -> list[LimitSpec]:
 
 
 def _strictest(specs: list[LimitSpec]) -> LimitSpec:
+    if specs[0].kind is Kind.CONCURRENCY:
+        return min(specs, key=lambda spec: spec.amount)
     slowest = specs[0]
     for spec in specs:
-        if spec.amount * slowest.period < slowest.amount * spec.period:
+        if spec.amount * max(1, slowest.period) < slowest.amount * max(1, spec.period):
             slowest = spec
     return LimitSpec(
         kind=slowest.kind,
@@ -101,19 +106,24 @@ def _strictest(specs: list[LimitSpec]) -> LimitSpec:
 
 
 def conflicts(account: str, heard: Iterable[Voice]) -> list[Notice]:
-    """A notice for each kind that live instances configured differently, naming the origins."""
-    said: dict[Kind, dict[tuple[int, int, int], str]] = {}
+    """A notice for each limit that live instances configured differently, naming the origins."""
+    said: dict[tuple[str, Kind], dict[tuple[int, int, int], str]] = {}
     for voice in heard:
         spec = voice.published.spec
-        for limit in spec.limits:
-            if limit.source is Source.CONFIGURED:
-                figures = (limit.amount, limit.burst, limit.period)
-                said.setdefault(limit.kind, {}).setdefault(figures, spec.origin)
+        for pattern, limits in (("", spec.limits), *spec.groups):
+            for limit in limits:
+                if limit.source is Source.CONFIGURED:
+                    figures = (limit.amount, limit.burst, limit.period)
+                    said.setdefault((pattern, limit.kind), {}).setdefault(figures, spec.origin)
     return [
-        Notice("limits-conflict", f"{account or 'cluster'}: {kind.value} is {_figures(of)}; the strictest holds")
-        for kind, of in said.items()
+        Notice("limits-conflict", f"{_place(account, pattern)}: {kind.value} is {_figures(of)}; the strictest holds")
+        for (pattern, kind), of in said.items()
         if len(of) > 1
     ]
+
+
+def _place(account: str, pattern: str) -> str:
+    return f"{account or 'cluster'} {pattern}".rstrip()
 
 
 def _figures(origins: dict[tuple[int, int, int], str]) -> str:
@@ -131,7 +141,7 @@ def _share_reserves(ledger: Ledger, account: str, node: Node, heard: list[Voice]
         text = f"{account}: reserves add up to {total}/min, the limit is {bound}/min; they are scaled down"
         ledger.notices.append(Notice("reserve-scaled", text))
     for incarnation, reserve in wanted.items():
-        flow = ledger.new_flow(account, incarnation)
+        flow = ledger.live_flow(account, incarnation)
         flow.reserve = reserve if total <= bound else reserve * bound // total
     node.reserved = tuple(wanted)
 

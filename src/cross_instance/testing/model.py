@@ -25,6 +25,19 @@ class DictTables:
     def __init__(self) -> None:
         self.values: dict[bytes, bytes] = {}
         self._keys: list[bytes] = []
+        self._before: list[tuple[bytes, bytes | None]] = []
+
+    def begin(self) -> None:
+        """Open a transaction: what is changed from here on can be undone."""
+        self._before = []
+
+    def undo(self) -> None:
+        """Go back to where the transaction began."""
+        for key, value in reversed(self._before):
+            if value is None:
+                self.delete(key)
+            else:
+                self.put(key, value)
 
     def get(self, key: bytes, /) -> bytes | None:
         """See `Tables`."""
@@ -32,13 +45,17 @@ class DictTables:
 
     def put(self, key: bytes, value: bytes, /) -> None:
         """See `Tables`."""
-        if key not in self.values:
+        before = self.values.get(key)
+        self._before.append((key, before))
+        if before is None:
             insort(self._keys, key)
         self.values[key] = value
 
     def delete(self, key: bytes, /) -> None:
         """See `Tables`."""
-        if self.values.pop(key, None) is not None:
+        before = self.values.pop(key, None)
+        if before is not None:
+            self._before.append((key, before))
             del self._keys[bisect_left(self._keys, key)]
 
     def first(self, prefix: bytes, /) -> tuple[bytes, bytes] | None:
@@ -70,7 +87,12 @@ class ModelStore:
         """Decide one operation at the clock's instant."""
         if self._closed:
             raise StoreUnavailable("this store is closed")
-        result = apply(self.tables, op, self.clock())
+        self.tables.begin()
+        try:
+            result = apply(self.tables, op, self.clock())
+        except ValueError:
+            self.tables.undo()
+            raise
         for wake in result.wakes:
             self._mail[wake.incarnation, wake.seq].append(wake)
         return result

@@ -1,0 +1,24 @@
+"""The configuration: the only reader of environment variables and files of settings.
+
+Data flows one way: `sources` reads and checks each source by the table in `schema` (whose value forms are in `forms`)
+→ `load` merges them → `settings` holds what is in force → `limits` turns it into what the rules apply.
+"""
+
+from cross_instance.config.limits import greatest_burst
+from cross_instance.config.load import load_settings
+from cross_instance.config.schema import SETTINGS, Setting
+from cross_instance.config.settings import Adaptive, Entry, Instance, Limits, Provider, Settings, without_password
+
+__all__ = [
+    "SETTINGS",
+    "Adaptive",
+    "Entry",
+    "Instance",
+    "Limits",
+    "Provider",
+    "Setting",
+    "Settings",
+    "greatest_burst",
+    "load_settings",
+    "without_password",
+]

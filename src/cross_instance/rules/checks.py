@@ -1,0 +1,68 @@
+"""Names and figures that a store can hold: whatever else comes is a `ValueError` before anything is changed.
+
+Integers stay below 2^53, where Lua's doubles are exact, and so do the products that the rules form of them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cross_instance.rules.limits import new_limit
+from cross_instance.rules.operations import CLUSTER, FOREVER
+from cross_instance.rules.tables import MAX_NAME
+
+if TYPE_CHECKING:
+    from cross_instance.rules.operations import Acquire, Configure, Instant, Join, Lock
+
+MOST_UNITS = 1_000_000_000
+MOST_WEIGHT = 1_000_000
+MOST_RESERVE = 1_000_000
+
+
+def acquire(op: Acquire) -> None:
+    """Costs and the fence; what an account does not know is found elsewhere."""
+    costs = op.costs
+    for units in (costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens):
+        _within("costs", units, 0, MOST_UNITS)
+    _within("seq", op.seq, 0, FOREVER)
+    _within("timeout", op.timeout, 0, FOREVER)
+    _within("priority", op.priority, 0, 4)
+
+
+def join(op: Join) -> None:
+    """The instance's name and its timeout."""
+    name("instance id", op.instance_id)
+    _within("timeout", op.timeout, 1, FOREVER // 2)
+
+
+def configure(op: Configure, at: Instant) -> None:
+    """The account's name, patterns, every limit, weight and reserve."""
+    if op.account != CLUSTER:
+        name("account", op.account)
+    if "#" in op.account:
+        raise ValueError(f"account {op.account!r}: '#' separates accounts from model groups")
+    for pattern, _ in op.spec.groups:
+        name("model pattern", pattern)
+    for limits in (op.spec.limits, *(limits for _, limits in op.spec.groups)):
+        for limit in limits:
+            new_limit(limit, at)
+    _within("ageing", op.spec.ageing, 0, FOREVER)
+    _within("weight", op.weight, 1, MOST_WEIGHT)
+    _within("reserve", op.reserve, 0, MOST_RESERVE)
+
+
+def lock(op: Lock) -> None:
+    """The resource's name and the time to live."""
+    name("resource", op.resource)
+    _within("ttl", op.ttl, 1, FOREVER // 2)
+
+
+def name(what: str, text: str) -> None:
+    """A name that fits a key."""
+    if not text or len(text.encode(errors="surrogatepass")) > MAX_NAME or "\0" in text:
+        raise ValueError(f"{what} {text!r}: 1 to {MAX_NAME} bytes without a zero byte are accepted")
+
+
+def _within(what: str, figure: int, least: int, most: int) -> None:
+    if not least <= figure <= most:
+        raise ValueError(f"{what} {figure}: {least} to {most} are accepted")

@@ -1,0 +1,59 @@
+"""The reference page and the table of settings say the same, and no variable is read that the page does not name."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cross_instance.config import SETTINGS, Setting
+from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+VARIABLE = re.compile(r"\bPI_[A-Z]+(?:_[A-Z]+)*\b")
+
+
+def row(setting: Setting[Any]) -> str:
+    """The line of the page's table for a setting."""
+    default = f"`{json.dumps(setting.default)}`" if setting.default is not None else setting.unset or "no limit"
+    variable = f"`{setting.variable}`" if setting.variable else ""
+    cells = (f"`{setting.key}`", variable, setting.form.kind, setting.form.accepted, default, setting.meaning)
+    return "| " + " | ".join(cells) + " |"
+
+
+@pytest.mark.parametrize("setting", [*GENERAL, *NAMED, *LIMITS], ids=lambda setting: setting.key)
+def test_every_setting_has_its_line(setting: Setting[Any]) -> None:
+    assert row(setting) in PAGE.splitlines()
+
+
+def test_the_page_has_no_setting_besides() -> None:
+    written = {line for line in PAGE.splitlines() if re.match(r"\| `[a-z]", line)}
+    assert written == {row(setting) for setting in (*GENERAL, *NAMED, *LIMITS)}
+
+
+def test_the_page_names_every_place_of_limits() -> None:
+    assert [line for line in PAGE.splitlines() if line.startswith("- `providers.")] == [
+        f"- `{place}`" for place in PLACES
+    ]
+    assert {setting.key for setting in SETTINGS if setting not in {*GENERAL, *NAMED}} == {
+        f"{place}.{limit.key}" for place in PLACES for limit in LIMITS
+    }
+
+
+def test_every_variable_in_the_code_is_on_the_page_and_conversely() -> None:
+    sources = [path for path in (ROOT / "src").rglob("*") if path.suffix in {".py", ".lua"}]
+    in_code = {name for path in sources for name in VARIABLE.findall(path.read_text(encoding="utf-8"))}
+    assert in_code == set(VARIABLE.findall(PAGE))
+    assert in_code == {setting.variable for setting in SETTINGS if setting.variable}
+
+
+def test_only_the_configuration_reads_variables() -> None:
+    reading = re.compile(r"\bos\.environ(?:\.get\(|\[)|\bgetenv\b|\bimport environ\b")
+    readers = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "src").rglob("*.py")
+        if path.parent.name != "config" and reading.search(path.read_text(encoding="utf-8"))
+    }
+    assert readers == set()

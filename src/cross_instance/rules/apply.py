@@ -5,10 +5,10 @@ No clock, no randomness, no I/O: the same operations at the same instants give t
 
 from __future__ import annotations
 
+import struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cross_instance.rules import locks, permits, registry, uncontended
-from cross_instance.rules import operations as ops
+from cross_instance.rules import locks, operations as ops, permits, registry, uncontended
 from cross_instance.rules.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -45,8 +45,11 @@ def apply(tables: Tables, op: ops.Operation[R], at: ops.Instant) -> R:
     with their transaction.
     """
     kind = type(op)
-    if kind in AT_A_GLANCE:
-        result = AT_A_GLANCE[kind](tables, op, at)
-        if result is not None:
-            return result  # type: ignore[return-value]  # the tables pair each operation with its result
-    return RULES[kind](tables, op, at)  # type: ignore[return-value]
+    try:
+        if kind in AT_A_GLANCE:
+            result = AT_A_GLANCE[kind](tables, op, at)
+            if result is not None:
+                return result  # type: ignore[return-value]  # the tables pair each operation with its result
+        return RULES[kind](tables, op, at)  # type: ignore[return-value]
+    except (struct.error, OverflowError) as error:
+        raise ValueError(f"{kind.__name__}: a figure is out of range ({error})") from error

@@ -21,7 +21,7 @@ from cross_instance.rules.operations import FOREVER, MINUTE, SECOND, Costs, Inst
 from cross_instance.rules.records import Flow, Limit, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 EXACT = 1 << 53
 """Lua's numbers are doubles, exact below this."""
@@ -202,15 +202,20 @@ def credit(limit: Limit, units: int, mark: int) -> None:
 def uncharge(node: Node, charged: Units, marks: Sequence[int]) -> None:
     """Undo a charge: the request was never sent."""
     node.held -= 1
-    for limit, mark in _marked(node, marks):
-        credit(limit, charged[INDEX[limit.kind]], mark)
+    for limit in node.limits:
+        if limit.kind is not Kind.CONCURRENCY:
+            credit(limit, charged[INDEX[limit.kind]], marks[ORDER[limit.kind]])
 
 
 def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | None, *, rejected: bool = False) -> None:
     """Return a permit's slot, and bring what it was charged to what the provider charged, by each limit's rule."""
     node.held -= 1
-    for limit, mark in _marked(node, marks):
-        place = INDEX[limit.kind]
+    if usage is None and not rejected:
+        return
+    for limit in node.limits:
+        if limit.kind is Kind.CONCURRENCY:
+            continue
+        place, mark = INDEX[limit.kind], marks[ORDER[limit.kind]]
         if rejected and limit.refund:
             credit(limit, charged[place], mark)
         elif usage is not None and limit.correct and place:
@@ -219,12 +224,6 @@ def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | Non
                 credit(limit, surplus, mark)
             else:
                 take(limit, -surplus)
-
-
-def _marked(node: Node, marks: Sequence[int]) -> Iterator[tuple[Limit, int]]:
-    for limit in node.limits:
-        if limit.kind is not Kind.CONCURRENCY:
-            yield limit, marks[ORDER[limit.kind]]
 
 
 def measure(node: Node, delay: int) -> None:

@@ -7,190 +7,40 @@
 3. Every result says at which instant it was decided (`at`), so that a recorded run can be replayed.
 4. Wakes in a result are hints, addressed to waiters; they are delivered after the decision is stored.
 
-Units: times and durations are integer microseconds, rates are units per period, amounts are whole units
-(requests, tokens, slots). Structs are immutable; tuples stand for lists.
+The values they are made of are in `values`, and can be imported from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  # msgspec reads the annotations
-from enum import IntEnum, StrEnum
 from typing import ClassVar, Generic, TypeVar
 
-import msgspec
-
-SECOND = 1_000_000
-MINUTE = 60 * SECOND
-DAY = 86_400 * SECOND
-FOREVER = 1 << 52
-"""A timeout or an instant that never comes; below 2^53, so that Lua's doubles hold it."""
-
-CLUSTER = ""
-"""The name of the root node, which holds limits across all accounts (`totalMaxLlm`)."""
-
-
-class Kind(StrEnum):
-    """What a limit counts."""
-
-    REQUESTS = "requests"
-    REQUESTS_DAY = "requests_day"
-    TOKENS = "tokens"
-    INPUT_TOKENS = "input_tokens"
-    OUTPUT_TOKENS = "output_tokens"
-    CONCURRENCY = "concurrency"
-
-
-class Priority(IntEnum):
-    """The strict request classes: a smaller number goes first."""
-
-    CRITICAL = 0
-    HIGH = 1
-    NORMAL = 2
-    LOW = 3
-    BACKGROUND = 4
-
-
-class Source(StrEnum):
-    """Where a limit in force comes from, strongest first: what the user set is a ceiling, a preset only a start."""
-
-    CONFIGURED = "configured"
-    TOLD = "told"
-    LEARNED = "learned"
-    PRESET = "preset"
-    GUESS = "guess"
-
-
-class Outcome(StrEnum):
-    """The ways in which a permit ends (law 7)."""
-
-    SUCCESS = "success"
-    REJECTED = "rejected"
-    OVERLOADED = "overloaded"
-    TIMEOUT = "timeout"
-    ERROR = "error"
-    IGNORED = "ignored"
-
-
-class Data(msgspec.Struct, frozen=True):
-    """Base of everything that is passed around: immutable, comparable, cheap to build."""
-
-
-class Instant(Data, frozen=True):
-    """One moment on the store's two clocks.
-
-    `mono` never runs backwards and decides; `wall` (Unix time) serves what outlives a boot or is shown. Both in µs.
-    """
-
-    mono: int
-    wall: int
-
-
-class Costs(Data, frozen=True):
-    """What one request takes of each kind of limit, in whole units."""
-
-    requests: int = 1
-    tokens: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-
-    def of(self, kind: Kind) -> int:
-        """The units taken of one kind: slots are taken one by one, a day's requests like a minute's."""
-        if kind is Kind.CONCURRENCY:
-            return 1
-        if kind is Kind.REQUESTS_DAY:
-            return self.requests
-        units: int = getattr(self, kind.value)
-        return units
-
-
-class LimitSpec(Data, frozen=True):
-    """One limit as published by an instance.
-
-    `amount` units per `period` µs with `burst` units at once; for concurrency `amount` slots (period and burst 0).
-    `correct`: a settled permit is corrected to its real usage. `refund`: a rejected request gets its charge back.
-    `anchor`: None for a continuously refilled bucket; otherwise a fixed window of `period`, one of whose boundaries
-    is at this wall time (Gemini's day starts at midnight, Pacific time).
-    """
-
-    kind: Kind
-    amount: int
-    burst: int = 0
-    period: int = MINUTE
-    source: Source = Source.CONFIGURED
-    correct: bool = True
-    refund: bool = True
-    anchor: int | None = None
-
-
-class AccountSpec(Data, frozen=True):
-    """The limits of one account (or of the cluster) as one instance knows them.
-
-    `groups` maps a model pattern to the limits that come on top for its models. `origin` names the file or variable
-    that said so, for messages.
-    """
-
-    limits: tuple[LimitSpec, ...] = ()
-    groups: tuple[tuple[str, tuple[LimitSpec, ...]], ...] = ()
-    origin: str = "defaults"
-    ageing: int = 0
-    """After each such time (µs) a waiter counts as one class higher; 0: classes are strict."""
-
-
-class Told(Data, frozen=True):
-    """A limit that the provider stated in a response: `limit` units per `period`, `remaining` of them left,
-    `reset` µs until full or until the window ends (None where the provider did not say). `correct` and `refund` are
-    the provider's charging rule for this kind, as in `LimitSpec`."""
-
-    kind: Kind
-    limit: int
-    remaining: int | None = None
-    reset: int | None = None
-    period: int = MINUTE
-    correct: bool = True
-    refund: bool = True
-
-
-class Signals(Data, frozen=True):
-    """What one response said about limits, already parsed.
-
-    `kind` is the limit that was hit, where the provider said so; `retry_after` in µs; `told` the limits it stated;
-    `exhausted` is set where waiting does not help (no credit, spend limit): nothing is learned from it.
-    """
-
-    kind: Kind | None = None
-    retry_after: int | None = None
-    told: tuple[Told, ...] = ()
-    exhausted: str | None = None
-
-
-NO_SIGNALS = Signals()
-
-
-class Workload(Data, frozen=True):
-    """What an instance says of its own work: the coordinator's queue state, sent with heartbeats."""
-
-    pending: int = 0
-    orchestrations: int = 0
-    latency: int | None = None
-    last_completed: int | None = None
-    active_models: tuple[tuple[str, str, int], ...] = ()
-    """Provider, model, and since when (wall µs)."""
-    stealable: tuple[Mapping[str, str | int | None], ...] = ()
-
-
-class Wake(Data, frozen=True):
-    """A hint for the waiter (incarnation, seq): repeat your `Acquire` at the store's instant `at` (mono µs)."""
-
-    incarnation: int
-    seq: int
-    at: int
-
-
-class Notice(Data, frozen=True):
-    """Something that must not stay silent (law 11): a `topic` such as "reserve-scaled" and a sentence."""
-
-    topic: str
-    text: str
+from cross_instance.rules.values import (
+    CLUSTER as CLUSTER,
+    DAY as DAY,
+    FOREVER as FOREVER,
+    MINUTE as MINUTE,
+    NO_SIGNALS as NO_SIGNALS,
+    SECOND as SECOND,
+    AccountSpec as AccountSpec,
+    Costs as Costs,
+    Data as Data,
+    FlowState as FlowState,
+    InstanceState as InstanceState,
+    Instant as Instant,
+    Kind as Kind,
+    LimitSpec as LimitSpec,
+    LimitState as LimitState,
+    LockState as LockState,
+    NodeState as NodeState,
+    Notice as Notice,
+    Outcome as Outcome,
+    Priority as Priority,
+    Signals as Signals,
+    Source as Source,
+    Told as Told,
+    Wake as Wake,
+    Workload as Workload,
+)
 
 
 class Result(Data, frozen=True, kw_only=True):
@@ -209,25 +59,6 @@ class Operation(Data, Generic[R_co], frozen=True):
 
     durable: ClassVar[bool] = False
     """Whether its effect must survive a power cut before the answer is given."""
-
-
-# --- limits in force -------------------------------------------------------------------------------------------
-
-
-class LimitState(Data, frozen=True):
-    """A limit in force, as shown and as told to a refused caller. `available` may be negative: what is owed."""
-
-    node: str
-    kind: Kind
-    amount: int
-    burst: int
-    period: int
-    source: Source
-    available: int
-    guard: int = 0
-
-
-# --- permits ---------------------------------------------------------------------------------------------------
 
 
 class Fenced(Result, frozen=True, kw_only=True):
@@ -327,9 +158,6 @@ class Cancel(Operation[Cancelled], frozen=True):
     seq: int
 
 
-# --- registry --------------------------------------------------------------------------------------------------
-
-
 class Joined(Result, frozen=True, kw_only=True):
     """The instance lives as `incarnation`, larger than any before, also before the last boot."""
 
@@ -422,53 +250,6 @@ class Configure(Operation["Configured | Fenced"], frozen=True):
     reserve: int = 0
 
 
-# --- what can be seen ------------------------------------------------------------------------------------------
-
-
-class InstanceState(Data, frozen=True):
-    """One live instance. `joined_at`, `beat_at`: wall µs."""
-
-    incarnation: int
-    instance_id: str
-    pid: int
-    machine: str
-    host: str
-    session_id: str
-    cwd: str
-    version: str
-    joined_at: int
-    beat_at: int
-    workload: Workload
-    held: int
-    waiting: int
-
-
-class FlowState(Data, frozen=True):
-    """One instance at one account: `used` requests were granted in the last 60 s."""
-
-    incarnation: int
-    weight: int
-    reserve: int
-    used: int
-
-
-class NodeState(Data, frozen=True):
-    """One node of the limits' tree. `limits` in the order of `Kind`; `used`: requests granted in the last 60 s by
-    all instances, gone ones included (accounts only); `paused_until` mono µs."""
-
-    node: str
-    limits: tuple[LimitState, ...]
-    waiting: int
-    held: int
-    ghosts: int
-    paused_until: int
-    epochs: tuple[int, int, int]
-    used: int
-    patterns: tuple[str, ...]
-    flows: tuple[FlowState, ...]
-    notices: tuple[Notice, ...] = ()
-
-
 class World(Result, frozen=True, kw_only=True):
     """Everything at one instant, in a fixed order: the same on every store."""
 
@@ -479,20 +260,6 @@ class World(Result, frozen=True, kw_only=True):
 
 class Snapshot(Operation[World], frozen=True):
     """Look at everything; changes nothing."""
-
-
-# --- locks -----------------------------------------------------------------------------------------------------
-
-
-class LockState(Data, frozen=True):
-    """A held lock: `fence` rises with every new holder; `expires_at` mono µs."""
-
-    resource: str
-    incarnation: int
-    token: str
-    fence: int
-    acquired_at: int
-    expires_at: int
 
 
 class Locked(Result, frozen=True, kw_only=True):

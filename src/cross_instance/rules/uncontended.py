@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.rules import usage
 from cross_instance.rules.ledger import flow_key, node_key
-from cross_instance.rules.limits import INDEX, Units, charge, correct, measure, refill, units_of
+from cross_instance.rules.limits import BUCKETS, INDEX, ORDER, Units, correct, measure, refill, units_of
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, Granted, Kind, Outcome, Settled
 from cross_instance.rules.overload import ACCEPTED_BETWEEN
 from cross_instance.rules.records import (
@@ -57,13 +57,15 @@ def acquire(tables: Tables, op: Acquire, at: Instant) -> Granted | None:
     ):
         return None
     costs = units_of(op.costs)
-    if not _fits(node, costs, at):
+    marks = _charge(node, costs, at)
+    if marks is None:
         return None
-    marks = tuple(charge(node, costs))
     usage.count(flow, now)
     epochs = node.epochs
     deadline = now + op.timeout if op.timeout < FOREVER - now else FOREVER
-    permit = Permit(HELD, account, "", op.model, int(op.priority), costs, now, deadline, epochs, marks=marks)
+    permit = Permit(
+        HELD, account, "", op.model, int(op.priority), costs, now, deadline, epochs, 0, False, False, 0, marks
+    )
     put = tables.put
     put(node_at, encode(node))
     put(flow_at, encode(flow))
@@ -71,19 +73,25 @@ def acquire(tables: Tables, op: Acquire, at: Instant) -> Granted | None:
     return Granted(at=at, epochs=epochs)
 
 
-def _fits(node: Node, costs: Units, at: Instant) -> bool:
-    """Whether a request fits without owing anything."""
+def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
+    """Take what a request costs, for its marks; None, and the node is not to be written, where it does not fit."""
+    marks = [0] * BUCKETS
     for limit in node.limits:
-        if limit.kind is SLOTS:
+        kind = limit.kind
+        if kind is SLOTS:
             if node.held >= limit.amount:
-                return False
+                return None
             continue
         if limit.at < at.mono:
             refill(limit, at)
-        units = costs[INDEX[limit.kind]]
-        if units < 0 or (units and units * limit.den > limit.level):
-            return False
-    return True
+        units = costs[INDEX[kind]]
+        if units < 0 or units * limit.den > limit.level:
+            return None
+        limit.level -= units * limit.den
+        limit.charged += units
+        marks[ORDER[kind]] = limit.charged
+    node.held += 1
+    return tuple(marks)
 
 
 def settle(tables: Tables, op: Settle, at: Instant) -> Settled | None:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules.limits import new_limit
+from cross_instance.rules.limits import EXACT, new_limit
 from cross_instance.rules.operations import CLUSTER, FOREVER
 from cross_instance.rules.tables import MAX_NAME
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Acquire, Configure, Instant, Join, Lock
 
-MOST_UNITS = 1_000_000_000
+MOST_UNITS = (1 << 30) - 1
 MOST_WEIGHT = 1_000_000
 MOST_RESERVE = 1_000_000
 
@@ -24,8 +24,8 @@ def acquire(op: Acquire) -> None:
     costs = op.costs
     for units in (costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens):
         _within("costs", units, 0, MOST_UNITS)
-    _within("seq", op.seq, 0, FOREVER)
-    _within("timeout", op.timeout, 0, FOREVER)
+    _within("seq", op.seq, 0, EXACT - 1)
+    _within("timeout", op.timeout, 0, EXACT - 1)
     _within("priority", op.priority, 0, 4)
 
 
@@ -48,7 +48,7 @@ def configure(op: Configure, at: Instant) -> None:
             new_limit(limit, at)
     _within("ageing", op.spec.ageing, 0, FOREVER)
     _within("weight", op.weight, 1, MOST_WEIGHT)
-    _within("reserve", op.reserve, 0, MOST_RESERVE)
+    _within("reserve", op.reserve, 0, 0 if op.account == CLUSTER else MOST_RESERVE)
 
 
 def lock(op: Lock) -> None:

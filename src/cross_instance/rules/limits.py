@@ -249,10 +249,18 @@ def refill_reserve(flow: Flow, now: int) -> bool:
     """Bring a reserve (requests per minute, up to ten seconds' worth at once) to the present; whether one is there."""
     if not flow.reserve:
         return False
-    full = max(1, flow.reserve // 6) * MINUTE
     elapsed = min(now - flow.at, MINUTE)
-    flow.level, flow.at = min(full, flow.level + flow.reserve * elapsed), now
+    flow.level, flow.at = min(_full_reserve(flow.reserve), flow.level + flow.reserve * elapsed), now
     return flow.level >= MINUTE
+
+
+def fill_reserve(flow: Flow, reserve: int, now: int) -> None:
+    """Start with all that a reserve holds at once."""
+    flow.level, flow.at = _full_reserve(reserve), now
+
+
+def _full_reserve(reserve: int) -> int:
+    return max(1, reserve // 6) * MINUTE
 
 
 def dominant_share(node: Node, costs: Units) -> int:

@@ -63,10 +63,8 @@ def acquire(tables: Tables, op: Acquire, at: Instant) -> Answer:
     """Decide an `Acquire`."""
     checks.acquire(op)
     ledger = Ledger(tables, at)
-    expire(ledger)
     ledger.caller = (op.incarnation, op.seq)
     answer = _answer(ledger, op)
-    admit(ledger)
     ledger.close()
     return msgspec.structs.replace(answer, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices))
 
@@ -109,7 +107,13 @@ def _arrive(ledger: Ledger, op: Acquire, account: Node, flow: Flow) -> Answer:
         take(ledger, path, flow, permit)
         ledger.add_permit(op.incarnation, op.seq, permit)
         return Granted(at=ledger.at, epochs=permit.epochs)
-    return _too_large(ledger, path, permit) or _too_late(ledger, op, outlook) or _queue(ledger, op, permit, path, flow)
+    expire(ledger)
+    outlook = _outlook(ledger, path, permit)
+    refused = _too_large(ledger, path, permit) or _too_late(ledger, op, outlook)
+    if refused is not None:
+        admit(ledger)
+        return refused
+    return _queue(ledger, op, permit, path, flow)
 
 
 class Outlook(NamedTuple):
@@ -170,6 +174,7 @@ def _wait(ledger: Ledger, op: Acquire, permit: Permit) -> Answer:
         if ledger.permit(op.incarnation, op.seq) is not None:
             dequeue(ledger, op.incarnation, op.seq, permit)
             ledger.drop_permit(op.incarnation, op.seq)
+            admit(ledger)
         return Refused(at=ledger.at, reason="timeout", retry_after=outlook.delay, limit=outlook.limit)
     return Waiting(
         at=ledger.at,

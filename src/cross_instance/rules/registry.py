@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from cross_instance.rules import checks, records, usage
 from cross_instance.rules.admission import admit, free_slots, give_back
 from cross_instance.rules.ledger import Ledger
+from cross_instance.rules.limits import fill_reserve
 from cross_instance.rules.operations import (
     CLUSTER,
     SECOND,
@@ -228,6 +229,8 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
     else:
         ledger.new_node(op.account).clustered = ledger.node(CLUSTER) is not None
         flow = ledger.new_flow(op.account, op.incarnation)
+        if not flow.reserve:
+            fill_reserve(flow, op.reserve, at.mono)
         flow.weight, flow.reserve = op.weight, op.reserve
     rebuild(ledger, op.account)
     ledger.notices.extend(conflicts(op.account, voices(tables, op.account)))

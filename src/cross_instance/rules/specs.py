@@ -58,7 +58,8 @@ def rebuild(ledger: Ledger, account: str) -> None:
         node.patterns = patterns
         node.revision += 1
     node.ageing = max((spec.ageing for spec in specs), default=0)
-    _share_reserves(ledger, account, node, heard)
+    if account != CLUSTER:
+        _share_reserves(ledger, account, node, heard)
     ledger.touched.add(account)
 
 

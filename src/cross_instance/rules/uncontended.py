@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import usage
+from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
-from cross_instance.rules.limits import BUCKETS, INDEX, ORDER, Units, correct, measure, refill, units_of
+from cross_instance.rules.limits import BUCKETS, EXACT, INDEX, ORDER, Units, correct, measure, refill, units_of
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, Granted, Kind, Outcome, Settled
 from cross_instance.rules.overload import ACCEPTED_BETWEEN
 from cross_instance.rules.records import (
@@ -57,6 +58,8 @@ def acquire(tables: Tables, op: Acquire, at: Instant) -> Granted | None:
     ):
         return None
     costs = units_of(op.costs)
+    if not 0 <= costs[0] | costs[1] | costs[2] | costs[3] <= MOST_UNITS or not 0 <= op.timeout | op.seq < EXACT:
+        return None
     marks = _charge(node, costs, at)
     if marks is None:
         return None
@@ -85,7 +88,7 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
         if limit.at < at.mono:
             refill(limit, at)
         units = costs[INDEX[kind]]
-        if units < 0 or units * limit.den > limit.level:
+        if units * limit.den > limit.level:
             return None
         limit.level -= units * limit.den
         limit.charged += units

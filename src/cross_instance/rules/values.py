@@ -62,7 +62,7 @@ class Outcome(StrEnum):
     IGNORED = "ignored"
 
 
-class Data(msgspec.Struct, frozen=True):
+class Data(msgspec.Struct, frozen=True, repr_omit_defaults=True):
     """Base of everything that is passed around: immutable, comparable, cheap to build."""
 
 

@@ -85,8 +85,7 @@ class ModelStore:
 
     def run(self, op: Operation[R], /) -> R:
         """Decide one operation at the clock's instant."""
-        if self._closed:
-            raise StoreUnavailable("this store is closed")
+        self._check_open()
         self.tables.begin()
         try:
             result = apply(self.tables, op, self.clock())
@@ -99,6 +98,7 @@ class ModelStore:
 
     def wait(self, permit: Permit, timeout: float, /) -> Wake | None:  # noqa: ARG002  # nothing arrives by waiting here
         """The next wake that has arrived."""
+        self._check_open()
         mail = self._mail[permit]
         return mail.popleft() if mail else None
 
@@ -109,6 +109,10 @@ class ModelStore:
     def now(self) -> int:
         """The clock's instant, mono µs."""
         return self.clock.mono
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("this store is closed")
 
     def close(self) -> None:
         """Refuse every further call."""

@@ -1,0 +1,161 @@
+"""Law 6: who lives, who is dead, who is only silent, and what becomes of what they held."""
+
+from __future__ import annotations
+
+import msgspec
+
+from cross_instance.rules.operations import (
+    SECOND,
+    Beaten,
+    Duplicate,
+    Fenced,
+    Joined,
+    Stale,
+    Sweep,
+    Workload,
+)
+from cross_instance.testing.conformance.law import Need, law
+from cross_instance.testing.conformance.scene import Actor, Scene, require, requests, slots
+
+GRACE = 30 * SECOND
+"""How long the slots of a silent instance stay counted."""
+
+TIMEOUT = 60 * SECOND
+"""After how long without a beat an instance counts as silent."""
+
+
+@law()
+def incarnations_rise(scene: Scene) -> None:
+    """Each joining gets a larger incarnation than any before, also under an id that was used before."""
+    numbers = []
+    for _ in range(3):
+        actor = Actor(scene, "again")
+        numbers.append(actor.incarnation)
+        actor.leave()
+    require(numbers == sorted(set(numbers)), f"incarnations rise, and were {numbers}")
+
+
+@law()
+def the_dead_are_gone_at_once(scene: Scene) -> None:
+    """What an instance known to be dead held, was offered or waited for is free in the same operation."""
+    dead, other = scene.instance("d", slots(2)), scene.instance("o", slots(2))
+    dead.hold()
+    giver = other.hold()
+    offered = dead.wait()
+    giver.settle()
+    require(offered.offered, "the dead one has an offer")
+    waiters = [other.wait() for _ in range(2)]
+    swept = scene.run(Sweep(dead=(dead.incarnation, 987_654)))
+    require(swept.removed == ("d",), f"it is removed, and no one else: {swept}")
+    for waiter in waiters:
+        waiter.take()
+    require(scene.node().ghosts == 0, "its sockets are gone: there are no ghosts")
+
+
+@law(Need.CLOCK)
+def the_silent_leave_ghosts(scene: Scene) -> None:
+    """A silent instance is fenced; its slots stay counted for a grace, since its calls may still run."""
+    silent, other = scene.instance("s", slots(1)), scene.instance("o", slots(1))
+    held = silent.hold()
+    waiter = other.wait()
+    scene.pass_time(TIMEOUT - 1)
+    other.beat()
+    require(scene.run(Sweep()).removed == (), "nobody is silent before the timeout")
+    scene.pass_time(1)
+    require(scene.run(Sweep()).removed == ("s",), "then it is removed")
+    require(scene.node().ghosts == 1 and waiter.again().waiting, "its slot is a ghost's")
+    require(not held.settle().known, "the fenced one cannot settle")
+    require(isinstance(silent.beat(), Fenced), "nor beat")
+    require(isinstance(held.again().answer, Fenced), "nor look at its permit")
+    require(isinstance(silent.ask().answer, Fenced), "nor ask anew")
+    scene.pass_time(GRACE)
+    require(waiter.again().granted, "after the grace the slot is free")
+
+
+@law(Need.CLOCK)
+def a_beat_keeps_alive(scene: Scene) -> None:
+    """Each beat starts the timeout anew, and an instance may set its own."""
+    actor = scene.instance("a", slots(1))
+    short = scene.run(msgspec.structs.replace(actor.identity, instance_id="short", nonce="n", timeout=SECOND))
+    for _ in range(3):
+        scene.pass_time(TIMEOUT - 1)
+        require(isinstance(actor.beat(), Beaten), "it beats in time")
+    swept = scene.run(Sweep())
+    require(isinstance(short, Joined) and swept.removed == ("short",), f"only the other was silent: {swept}")
+
+
+@law(Need.CLOCK)
+def late_but_not_yet_removed(scene: Scene) -> None:
+    """A beat that comes late, but before anyone removed the instance, saves it."""
+    actor = scene.instance("a", slots(1))
+    scene.pass_time(2 * TIMEOUT)
+    require(isinstance(actor.beat(), Beaten), "it lives")
+    require(scene.run(Sweep()).removed == (), "and nobody removes it now")
+
+
+@law()
+def one_owner_of_an_id(scene: Scene) -> None:
+    """An id in use elsewhere is refused; the holder of the kernel's lock replaces its own dead predecessor."""
+    actor = scene.instance("a", slots(1))
+    actor.hold()
+    elsewhere = msgspec.structs.replace(actor.identity, nonce="other", pid=99, machine="there", host="there.example")
+    answer = scene.run(elsewhere)
+    require(isinstance(answer, Duplicate) and answer.pid == actor.identity.pid, f"the id is taken: {answer}")
+    unlocked = msgspec.structs.replace(actor.identity, nonce="other", holds_lock=False)
+    require(isinstance(scene.run(unlocked), Duplicate), "without the lock the predecessor may live")
+    successor = scene.run(msgspec.structs.replace(actor.identity, nonce="other", pid=100))
+    require(isinstance(successor, Joined), f"with the lock it is certainly dead: {successor}")
+    require(isinstance(actor.beat(), Fenced), "the predecessor is fenced")
+    require(scene.node().held == 0, "and what it held is free")
+
+
+@law(Need.CLOCK)
+def a_silent_id_can_be_taken_over(scene: Scene) -> None:
+    """Beyond its timeout an id can be had from another machine; what it held becomes ghosts."""
+    actor, other = scene.instance("a", slots(1)), scene.instance("o", slots(1))
+    actor.hold()
+    scene.pass_time(TIMEOUT)
+    other.beat()
+    answer = scene.run(msgspec.structs.replace(actor.identity, nonce="other", machine="there"))
+    require(isinstance(answer, Joined) and answer.incarnation > actor.incarnation, f"it is free: {answer}")
+    require(scene.node().ghosts == 1, "the slot may still be in use there")
+
+
+@law()
+def leaving_gives_back(scene: Scene) -> None:
+    """Who leaves gives its slots back and takes its waiters along; what was charged stays charged."""
+    actor, other = scene.instance("a", slots(1), requests(10)), scene.instance("o", slots(1), requests(10))
+    held, waiter = actor.hold(), actor.wait()
+    behind = other.wait()
+    result = actor.leave()
+    require(result.known, "it was there")
+    behind.take()
+    require(not waiter.offered and not held.settle().known, "its permits are void")
+    require([one.available for one in scene.node().limits] == [7, 0], "two of nine requests were charged")
+
+
+@law()
+def a_new_incarnation_publishes_anew(scene: Scene) -> None:
+    """Who joined anew is told to publish its limits before it may ask."""
+    scene.instance("a", slots(1)).leave()
+    again = Actor(scene, "a")
+    answer = again.ask().expect(Stale)
+    require(answer.revision == 0, f"it has not published anything: {answer}")
+    again.publish(slots(1))
+    again.hold()
+
+
+@law()
+def the_living_are_shown(scene: Scene) -> None:
+    """The snapshot shows each instance with what it said of itself, what it holds and what it waits for."""
+    actor = scene.instance("a", slots(1))
+    actor.hold()
+    actor.wait()
+    entry = {"id": "t-1", "priority": "high", "size": 3, "note": None}
+    workload = Workload(7, 2, 1_500, 12, (("openai", "gpt-4o", 5),), (entry,))
+    actor.beat(workload)
+    actor.beat()
+    shown = scene.world().instances
+    require(len(shown) == 1 and shown[0].workload == workload, f"its workload is shown: {shown}")
+    require((shown[0].held, shown[0].waiting) == (1, 1), "one permit held, one waited for")
+    require((shown[0].host, shown[0].pid) == ("here.example", 4_711), "and who it is")

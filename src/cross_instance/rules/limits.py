@@ -8,8 +8,8 @@
 4. `guard = min(burst - 1, max(1, rate * spread))` units of a bucket are never filled, where `spread` is the measured
    delay from grant to send: requests that were granted evenly may arrive bunched, and still make no 429.
 5. A request larger than the bucket waits for a full one and leaves the rest owed.
-6. A bucket refills what was charged first. So of an earlier charge at most what is missing now less all that was
-   charged after it can be returned; the rest has been refilled by time already and is not given twice.
+6. Of a charge at most `cap - the highest level since` can be returned: had it not been made, the bucket would have
+   been full there and lost the rest. So refilled time is not given twice.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ EPOCH = {
     Kind.CONCURRENCY: 2,
 }
 """Which of the three epochs (requests, tokens, concurrency) an overload of a kind moves."""
+
+PEAKS = 4
+"""How many heights a bucket remembers for credits."""
 
 ORDER = {kind: place for place, kind in enumerate(Kind)}
 BUCKETS = len(Kind) - 1
@@ -93,7 +96,9 @@ def carry_over(new: Limit, old: Limit, at: Instant) -> None:
     refill(old, at)
     same = (new.num, new.den, new.burst, new.anchor) == (old.num, old.den, old.burst, old.anchor)
     new.level = min(new.level, old.level if same else old.level // old.den * new.den)
-    new.charged = old.charged if same else old.charged + new.burst + 1
+    new.charges, new.peaks = old.charges, old.peaks
+    if not same:
+        note(new, new.cap * new.den)
     new.at = max(new.at, old.at)
     if (new.anchor, new.period) == (old.anchor, old.period):
         new.window = max(new.window, old.window)
@@ -105,6 +110,7 @@ def refill(limit: Limit, at: Instant) -> None:
         window = (at.wall - limit.anchor) // limit.period
         if window > limit.window:
             limit.window, limit.level = window, limit.cap * limit.den
+            note(limit, limit.level)
         return
     elapsed = at.mono - limit.at
     if elapsed <= 0:
@@ -121,7 +127,8 @@ def set_guard(limit: Limit, spread: int) -> None:
         return
     bunched = -(-limit.num * min(spread, SECOND) // limit.den)
     cap = limit.burst - min(limit.burst - 1, max(1, bunched))
-    limit.charged += max(0, cap - limit.cap)
+    if cap > limit.cap:
+        note(limit, limit.level + (cap - limit.cap) * limit.den)
     limit.cap = cap
     limit.level = min(limit.level, limit.cap * limit.den)
 
@@ -181,22 +188,41 @@ def charge(node: Node, costs: Units) -> list[int]:
     for limit in node.limits:
         if limit.kind is not Kind.CONCURRENCY:
             take(limit, costs[INDEX[limit.kind]])
-            marks[ORDER[limit.kind]] = limit.charged
+            marks[ORDER[limit.kind]] = limit.charges
     return marks
 
 
 def take(limit: Limit, units: int) -> None:
     """Take units from a bucket, or owe them."""
+    note(limit, limit.level)
+    limit.charges += 1
     limit.level = max(limit.level - units * limit.den, -EXACT + 1)
-    limit.charged += units
+
+
+def note(limit: Limit, level: int) -> None:
+    """Remember how high the level stood before the next charge.
+
+    Kept are the last few heights that no later one reached; the oldest is counted with the next where there are more,
+    which can only make a credit smaller.
+    """
+    peaks = limit.peaks
+    while peaks and peaks[-1][1] <= level:
+        peaks.pop()
+    peaks.append((limit.charges, level))
+    if len(peaks) > PEAKS:
+        peaks[:2] = [(peaks[1][0], peaks[0][1])]
 
 
 def credit(limit: Limit, units: int, mark: int) -> None:
-    """Return units of a charge made when `charged` stood at `mark`, as far as they are still missing (rule 6)."""
-    missing = (limit.cap * limit.den - limit.level) // limit.den
-    mine = missing - (limit.charged - mark)
-    if mark and mine > 0:
-        limit.level += min(units, mine) * limit.den
+    """Return units of a charge that was the `mark`-th, as far as they were not refilled by time already (rule 6)."""
+    if not mark:
+        return
+    highest = max([level for charge, level in limit.peaks if charge >= mark], default=limit.level)
+    room = (limit.cap * limit.den - max(highest, limit.level)) // limit.den
+    if room > 0:
+        returned = min(units, room) * limit.den
+        limit.level += returned
+        limit.peaks = [(at, level + returned if at >= mark else level) for at, level in limit.peaks]
 
 
 def uncharge(node: Node, charged: Units, marks: Sequence[int]) -> None:

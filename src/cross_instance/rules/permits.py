@@ -53,8 +53,8 @@ if TYPE_CHECKING:
 
 CHECK = SECOND
 CHECK_EACH = 10_000
-"""A waiter without a timer looks again after CHECK + CHECK_EACH for each of its instance's waiters, in µs: a lost
-wake-up costs a little time, and many waiters together stay below a hundred looks a second."""
+"""A waiter looks again after CHECK + CHECK_EACH for each waiter of the account (or the cluster), in µs: a lost wake-up
+costs a little time, and many waiters together stay below a hundred looks a second."""
 
 Answer = Granted | Waiting | Refused | Stale | Fenced
 
@@ -185,15 +185,15 @@ def _wait(ledger: Ledger, op: Acquire, permit: Permit) -> Answer:
 
 
 def _check_at(ledger: Ledger, op: Acquire, permit: Permit) -> int:
-    """When the caller should ask again: at its timer where it holds one, else after a slow safety interval."""
+    """When the caller should ask again: at its timer where it holds one, at the latest after a safety interval."""
     group = group_node(op.account, op.group)
     armed = [
         node.armed[2]
         for _, node in ((group, ledger.new_node(group)), *ledger.path(permit))
         if node.armed[:2] == ledger.caller and node.armed[2] > ledger.now
     ]
-    safety = ledger.now + CHECK + CHECK_EACH * ledger.tag(group, op.incarnation).waiting
-    return min(*armed, permit.deadline) if armed else min(safety, permit.deadline)
+    safety = ledger.now + CHECK + CHECK_EACH * ledger.path(permit)[-1][1].waiting
+    return min(*armed, safety, permit.deadline)
 
 
 def _look_again(ledger: Ledger, op: Acquire, account: Node, flow: Flow, permit: Permit) -> Answer:

@@ -23,7 +23,8 @@ class Limit(Record):
     drifts (`num`/`den` is the rate in units per µs, reduced). `cap` is what it may hold, in units: the burst less
     the guard. `at` is when the level was right; in the future while an overload drains it. A fixed window keeps the
     number of the present one in `window`. Concurrency uses `amount` alone (what is taken is the node's `held`) and
-    never needs refilling: its `at` is for ever. `charged` counts all units ever taken, see `limits.credit`.
+    never needs refilling: its `at` is for ever. `charges` counts the charges ever made,
+    `peaks` tells how high the level stood before some of the last (`limits.note`).
     """
 
     kind: Kind
@@ -40,7 +41,8 @@ class Limit(Record):
     level: int
     at: int
     window: int = 0
-    charged: int = 0
+    charges: int = 0
+    peaks: list[tuple[int, int]] = []
 
 
 class Node(Record):
@@ -122,8 +124,8 @@ class State(IntEnum):
 class Permit(Record):
     """A request from its arrival to its settlement. `costs`: requests, tokens, input, output tokens, as charged.
 
-    `marks` says for each node on its path (narrowest first) and each kind of bucket what the limit had `charged` when
-    this permit was charged; 0 where there was no such limit.
+    `marks` says for each node on its path (narrowest first) and each kind of bucket how many `charges` there had
+    been when this permit was charged; 0 where there was no such limit.
 
     `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node.
     """

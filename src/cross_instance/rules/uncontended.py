@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cross_instance.rules import usage
 from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
-from cross_instance.rules.limits import BUCKETS, EXACT, INDEX, ORDER, Units, correct, measure, refill, units_of
+from cross_instance.rules.limits import BUCKETS, EXACT, INDEX, ORDER, Units, correct, measure, refill, take, units_of
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, Granted, Kind, Outcome, Settled
 from cross_instance.rules.overload import ACCEPTED_BETWEEN
 from cross_instance.rules.records import (
@@ -90,9 +90,8 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
         units = costs[INDEX[kind]]
         if units * limit.den > limit.level:
             return None
-        limit.level -= units * limit.den
-        limit.charged += units
-        marks[ORDER[kind]] = limit.charged
+        take(limit, units)
+        marks[ORDER[kind]] = limit.charges
     node.held += 1
     return tuple(marks)
 

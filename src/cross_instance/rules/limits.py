@@ -218,9 +218,8 @@ def credit(limit: Limit, units: int, mark: int) -> None:
     if not mark:
         return
     highest = max([level for charge, level in limit.peaks if charge >= mark], default=limit.level)
-    room = (limit.cap * limit.den - max(highest, limit.level)) // limit.den
-    if room > 0:
-        returned = min(units, room) * limit.den
+    returned = min(units * limit.den, limit.cap * limit.den - max(highest, limit.level))
+    if returned > 0:
         limit.level += returned
         limit.peaks = [(at, level + returned if at >= mark else level) for at, level in limit.peaks]
 

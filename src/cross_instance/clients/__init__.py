@@ -1,0 +1,1 @@
+"""HTTP clients for the providers' SDKs whose model calls take their turn."""

@@ -16,6 +16,8 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
+
 from cross_instance.rules.operations import (
     CLUSTER,
     FOREVER,
@@ -307,12 +309,11 @@ class Simulation:
             member.incarnation,
             member.seq,
             load.account,
-            group=most_specific(member.patterns, load.model),
-            revision=member.revision,
             model=load.model,
             priority=self.random.choice(load.priorities),
             costs=load.costs,
             timeout=load.timeout,
+            **self._where(member),
         )
         self._ask(member, member.seq)
 
@@ -322,27 +323,34 @@ class Simulation:
         answer = self._run(op)
         if isinstance(answer, Waiting):
             self._arm(member, seq, answer.check_at)
-            return
-        del member.waiting[seq]
-        self.timers.pop((op.incarnation, seq), None)
-        if isinstance(answer, Granted):
-            self._granted(member, op, answer)
-        elif isinstance(answer, Refused):
-            self.report.refused += 1
-            self._next_request(member)
         elif isinstance(answer, Stale):
             member.revision, member.patterns = answer.revision, answer.patterns
-            self._request(member)
-        else:
-            member.waiting[seq] = op
+            member.waiting[seq] = msgspec.structs.replace(op, **self._where(member))
+            self._ask(member, seq)
+        elif isinstance(answer, Fenced):
             self._join_anew(member, op.incarnation)
+        else:
+            del member.waiting[seq]
+            self.timers.pop((op.incarnation, seq), None)
+            self._decided(member, op, answer)
+
+    def _decided(self, member: Member, op: Acquire, answer: Granted | Refused) -> None:
+        if isinstance(answer, Granted):
+            self._granted(member, op, answer)
+        else:
+            self.report.refused += 1
+            self._next_request(member)
+
+    @staticmethod
+    def _where(member: Member) -> dict[str, Any]:
+        return {"group": most_specific(member.patterns, member.load.model), "revision": member.revision}
 
     def _arm(self, member: Member, seq: int, when: int) -> None:
         name = (member.incarnation, seq)
         self.timers[name] = when
 
         def look() -> None:
-            if self.timers.get(name) == when and seq in member.waiting:
+            if self.timers.get(name) == when:
                 self.report.looks += 1
                 self._ask(member, seq)
 

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from cross_instance.rules.operations import AccountSpec, Acquire, Configure, Join, Settle, Snapshot
-from cross_instance.stores.base import AsyncStore
 from cross_instance.testing.conformance.contention import PATIENCE, Gauge, drive_async, work
 from cross_instance.testing.conformance.law import AsyncStoreUnderTest, StoreUnderTest, new_space
 from cross_instance.testing.conformance.scene import ACCOUNT, require, slots
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
     from typing import Any
 
     from cross_instance.rules.operations import Operation, Result, Wake
-    from cross_instance.stores.base import Permit
+    from cross_instance.stores.base import AsyncStore, Permit
     from cross_instance.testing.clock import FakeClock
 
     R = TypeVar("R", bound=Result)
@@ -81,7 +79,7 @@ class AsyncLaw:
     body: Callable[[AsyncStore], Coroutine[Any, Any, None]]
 
     def check(self, under: AsyncStoreUnderTest) -> None:
-        """Hold one kind of asynchronous store to this law. Raises `Divergence`."""
+        """Hold one kind of asynchronous store to this law. Raises `ConformanceError`."""
         asyncio.run(self._on_a_fresh_store(under))
 
     async def _on_a_fresh_store(self, under: AsyncStoreUnderTest) -> None:

@@ -14,7 +14,7 @@ from cross_instance.rules.operations import (
     Stale,
 )
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, require, requests, slots, tokens
+from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, requests, require, slots, tokens
 
 ODD_NAMES = (
     "Größe/模型:🚦",

@@ -23,7 +23,7 @@ from cross_instance.rules.operations import (
     Waiting,
 )
 from cross_instance.stores.base import Permit
-from cross_instance.testing.conformance.mirror import Divergence
+from cross_instance.testing.conformance.mirror import ConformanceError
 from cross_instance.testing.conformance.scene import ACCOUNT, require, slots
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ def work(name: str, turns: int, width: int, gauge: Gauge) -> Flow:
     """Join, then take so many permits of an account with `width` slots, one after the other."""
     joined = yield Join(name, name, 1, "here", "here.example")
     if not isinstance(joined, Joined):
-        raise Divergence(f"{name} could not join: {joined}")
+        raise ConformanceError(f"{name} could not join: {joined}")
     spec = AccountSpec((slots(width),))
     configured = yield Configure(joined.incarnation, ACCOUNT, spec)
     if not isinstance(configured, Configured):
-        raise Divergence(f"{name} could not publish limits: {configured}")
+        raise ConformanceError(f"{name} could not publish limits: {configured}")
     for seq in range(1, turns + 1):
         ask = Acquire(joined.incarnation, seq, ACCOUNT, revision=configured.revision)
         answer: Result = yield ask

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -13,6 +12,7 @@ from cross_instance.testing.clock import FakeClock
 from cross_instance.testing.conformance.scene import Scene
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 S = TypeVar("S", Store, AsyncStore)
@@ -67,7 +67,7 @@ class Law:
     body: Callable[..., Any]
 
     def check(self, store: StoreUnderTest) -> None:
-        """Hold one kind of store to this law. Raises `Divergence`, with the operations that led there."""
+        """Hold one kind of store to this law. Raises `ConformanceError`, with the operations that led there."""
         space, clock = new_space(self.name), store.clock()
         with Scene(store.open(space, clock), clock) as scene:
             if Need.SHARING in self.needs:

@@ -15,7 +15,7 @@ from cross_instance.rules.operations import (
     Workload,
 )
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import Actor, Scene, require, requests, slots
+from cross_instance.testing.conformance.scene import Actor, Scene, requests, require, slots
 
 GRACE = 30 * SECOND
 """How long the slots of a silent instance stay counted."""
@@ -151,7 +151,7 @@ def the_living_are_shown(scene: Scene) -> None:
     actor = scene.instance("a", slots(1))
     actor.hold()
     actor.wait()
-    entry = {"id": "t-1", "priority": "high", "size": 3, "note": None}
+    entry: dict[str, str | int | None] = {"id": "t-1", "priority": "high", "size": 3, "note": None}
     workload = Workload(7, 2, 1_500, 12, (("openai", "gpt-4o", 5),), (entry,))
     actor.beat(workload)
     actor.beat()

@@ -29,7 +29,7 @@ TRAIL = 12
 """How many of the last operations a failure shows."""
 
 
-class Divergence(AssertionError):
+class ConformanceError(AssertionError):
     """A store does not do what the interface promises; the message tells what led there."""
 
 
@@ -51,7 +51,7 @@ class Mirror:
     def run(self, op: Operation[R], via: Store | None = None) -> R:
         """Decide one operation on both sides; `via` is another store on the same state.
 
-        Raises `Divergence` where they differ, and `ValueError` where both refuse the operation's figures.
+        Raises `ConformanceError` where they differ, and `ValueError` where both refuse the operation's figures.
         """
         try:
             result = (via or self.store).run(op)
@@ -103,7 +103,7 @@ class Mirror:
         self._differ(f"the store raised ValueError where the model answers\n    {expected}")
 
     def _differ(self, text: str) -> NoReturn:
-        raise Divergence(f"{text}\nafter\n{self.trail()}")
+        raise ConformanceError(f"{text}\nafter\n{self.trail()}")
 
 
 def _comparable(result: Result) -> tuple[Result, frozenset[Wake]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.rules.operations import MINUTE, SECOND, Granted, Kind, Priority, Waiting
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import Scene, require, requests, slots, tokens
+from cross_instance.testing.conformance.scene import Scene, requests, require, slots, tokens
 
 if TYPE_CHECKING:
     from cross_instance.testing.conformance.scene import Request

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from cross_instance.rules.operations import (
+    DAY,
+    SECOND,
     AccountSpec,
     Configure,
     Costs,
@@ -19,13 +21,14 @@ from cross_instance.rules.operations import (
     Outcome,
     Result,
     Settle,
+    Settled,
     Signals,
     Snapshot,
     Told,
     World,
 )
 from cross_instance.testing.conformance.law import law
-from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, require, requests, slots, tokens
+from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, requests, require, slots, tokens
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Operation
@@ -36,7 +39,9 @@ def state(scene: Scene) -> World:
     world = scene.run(Snapshot())
     instances = tuple(msgspec.structs.replace(instance, beat_at=0) for instance in world.instances)
     locks = tuple(msgspec.structs.replace(lock, expires_at=0) for lock in world.locks)
-    return msgspec.structs.replace(world, at=msgspec.structs.replace(world.at, mono=0, wall=0), instances=instances, locks=locks)
+    return msgspec.structs.replace(
+        world, at=msgspec.structs.replace(world.at, mono=0, wall=0), instances=instances, locks=locks
+    )
 
 
 def twice(scene: Scene, op: Operation[Any]) -> tuple[Result, Result]:
@@ -78,13 +83,16 @@ def asking_twice(scene: Scene) -> None:
 @law()
 def settling_twice(scene: Scene) -> None:
     """A permit ends once; what its response said counts once."""
-    actor = scene.instance("a", requests(100), tokens(1_000))
-    said = Signals(kind=Kind.REQUESTS, told=(Told(Kind.OUTPUT_TOKENS, 500, remaining=9),))
+    told = Told(Kind.OUTPUT_TOKENS, 500, remaining=9, period=DAY)
+    said = Signals(kind=Kind.REQUESTS, retry_after=60 * SECOND, told=(told,))
     for outcome in Outcome:
-        request = actor.ask(tokens=10)
-        twice(scene, Settle(*request.name, outcome, usage=Costs(tokens=20), signals=said))
-        if outcome is Outcome.REJECTED:
-            require(scene.node().epochs == (1, 0, 0), "one overload moves the epoch once")
+        account = outcome.value
+        actor = scene.instance(account, requests(100), tokens(1_000), account=account)
+        request = actor.hold(account=account, tokens=10)
+        first, second = twice(scene, Settle(*request.name, outcome, usage=Costs(tokens=20), signals=said))
+        known = [isinstance(answer, Settled) and answer.known for answer in (first, second)]
+        require(known == [True, False], f"{account} ends a permit once: {first}, {second}")
+    require(scene.node("rejected").epochs == (1, 0, 0), "one overload moves the epoch once")
 
 
 @law()

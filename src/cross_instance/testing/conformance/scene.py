@@ -45,7 +45,7 @@ from cross_instance.rules.operations import (
     Workload,
     World,
 )
-from cross_instance.testing.conformance.mirror import Divergence, Mirror
+from cross_instance.testing.conformance.mirror import ConformanceError, Mirror
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,7 +64,7 @@ ACCOUNT = "acme:main"
 def require(condition: object, text: str) -> None:
     """Fail the law in words; unlike `assert` also under `python -O`."""
     if not condition:
-        raise Divergence(text)
+        raise ConformanceError(text)
 
 
 def limit(kind: Kind, amount: int, burst: int | None = None, period: int = DAY, **fields: Any) -> LimitSpec:
@@ -151,9 +151,7 @@ class Scene:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             if error is None and self._mirrored:
                 self.world()
@@ -166,13 +164,13 @@ class Scene:
 class Actor:
     """An instance in a scene."""
 
-    def __init__(self, scene: Scene, name: str, **join: Any) -> None:
+    def __init__(self, scene: Scene, name: str) -> None:
         self.scene = scene
         self.name = name
         self.identity = Join(name, f"{name}/nonce", pid=4_711, machine="here", host="here.example")
         joined = scene.run(self.identity)
         if not isinstance(joined, Joined):
-            raise Divergence(f"{name} could not join: {joined}")
+            raise ConformanceError(f"{name} could not join: {joined}")
         self.incarnation = joined.incarnation
         self._seq = 0
 
@@ -190,7 +188,7 @@ class Actor:
         spec = AccountSpec(limits, tuple((groups or {}).items()), origin, ageing)
         result = self.scene.run(Configure(self.incarnation, account, spec, weight, reserve))
         if not isinstance(result, Configured):
-            raise Divergence(f"{self.name} could not publish limits: {result}")
+            raise ConformanceError(f"{self.name} could not publish limits: {result}")
         self.scene.revisions[account] = result.revision
         return result
 
@@ -202,9 +200,10 @@ class Actor:
         priority: Priority = Priority.NORMAL,
         timeout: int = FOREVER,
         model: str = "",
-        **costs: int,
+        tokens: int = 0,
+        costs: Costs | None = None,
     ) -> Request:
-        """Ask for a permit."""
+        """Ask for a permit, of one request with so many tokens unless `costs` says more."""
         self._seq += 1
         op = Acquire(
             self.incarnation,
@@ -214,7 +213,7 @@ class Actor:
             revision=self.scene.revisions[account],
             model=model,
             priority=priority,
-            costs=Costs(**costs),
+            costs=Costs(tokens=tokens) if costs is None else costs,
             timeout=timeout,
         )
         return Request(self.scene, op)
@@ -243,7 +242,7 @@ class Actor:
         """Take or renew a named lock."""
         result = self.scene.run(Lock(self.incarnation, resource, token, ttl))
         if not isinstance(result, Locked):
-            raise Divergence(f"{self.name} could not ask for the lock {resource!r}: {result}")
+            raise ConformanceError(f"{self.name} could not ask for the lock {resource!r}: {result}")
         return result
 
     def unlock(self, resource: str, token: str) -> Unlocked:
@@ -288,7 +287,7 @@ class Request:
     def expect(self, kind: type[R]) -> R:
         """The latest answer, which must be of this kind."""
         if not isinstance(self.answer, kind):
-            raise Divergence(f"{self.op} should be answered by {kind.__name__}, and got {self.answer}")
+            raise ConformanceError(f"{self.op} should be answered by {kind.__name__}, and got {self.answer}")
         return self.answer
 
     def again(self) -> Request:
@@ -313,4 +312,4 @@ class Request:
         return self.scene.run(Cancel(*self.name))
 
 
-__all__ = ["ACCOUNT", "DAY", "MINUTE", "Actor", "Request", "Scene", "limit", "require", "requests", "slots", "tokens"]
+__all__ = ["ACCOUNT", "DAY", "MINUTE", "Actor", "Request", "Scene", "limit", "requests", "require", "slots", "tokens"]

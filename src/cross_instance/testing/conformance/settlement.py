@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cross_instance.rules.operations import (
+    DAY,
     MINUTE,
     SECOND,
     Costs,
@@ -14,7 +15,7 @@ from cross_instance.rules.operations import (
     Waiting,
 )
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import ACCOUNT, Scene, require, requests, slots, tokens
+from cross_instance.testing.conformance.scene import ACCOUNT, Scene, requests, require, slots, tokens
 
 
 @law()
@@ -142,9 +143,7 @@ def jitter_stays_within_a_fifth(scene: Scene) -> None:
     for draw, low, high in ((0, 800_000, 800_000), ((1 << 32) - 1, 1_199_000, 1_200_000)):
         account = f"draw-{draw}"
         actor = scene.instance(account, requests(10), account=account)
-        settled = actor.hold(account=account).settle(
-            Outcome.REJECTED, signals=Signals(kind=Kind.REQUESTS), draw=draw
-        )
+        settled = actor.hold(account=account).settle(Outcome.REJECTED, signals=Signals(kind=Kind.REQUESTS), draw=draw)
         pause = settled.paused_until - settled.at.mono
         require(low <= pause <= high, f"draw {draw} of 1 s gave {pause} µs")
 
@@ -163,7 +162,7 @@ def exhausted_quota_teaches_nothing(scene: Scene) -> None:
 @law()
 def told_limits_replace_guesses(scene: Scene) -> None:
     """A limit that the provider states replaces a preset or a guess, never what the user configured."""
-    told = Signals(told=(Told(Kind.REQUESTS, 1_200, remaining=7), Told(Kind.TOKENS, 50_000)))
+    told = Signals(told=(Told(Kind.REQUESTS, 1_200, remaining=7, period=DAY), Told(Kind.TOKENS, 50_000, period=DAY)))
     for source, expected in ((Source.GUESS, 1_200), (Source.PRESET, 1_200), (Source.CONFIGURED, 60)):
         account = f"source-{source.value}"
         actor = scene.instance(account, requests(60, 10, source=source), account=account)

@@ -142,7 +142,7 @@ class Crowd:
                 self._hear_of(ask, result)
             case Settle() | Cancel(), _:
                 self._end((op.incarnation, op.seq))
-            case (Heartbeat() | Lock() | Configure()), Fenced():
+            case ((Heartbeat() | Lock() | Configure()), Fenced()):
                 self._fence(op.incarnation)
 
     def _hear_of(self, ask: Acquire, result: Result | None) -> None:

@@ -10,9 +10,11 @@ from cross_instance.testing.conformance.scene import Scene, require
 from cross_instance.testing.conformance.storm import Elapse, random_operations
 
 if TYPE_CHECKING:
-    from cross_instance.rules.operations import Result
+    from typing import Any
 
-OPERATIONS = 1_000
+    from cross_instance.rules.operations import Operation, Result
+
+OPERATIONS = 600
 
 
 def storm_law(seed: int) -> Law:
@@ -41,13 +43,13 @@ def rage(scene: Scene, seed: int, operations: int = OPERATIONS) -> None:
         raise
 
 
-def _take(scene: Scene, step: object) -> Result | None:
+def _take(scene: Scene, step: Operation[Any] | Elapse) -> Result | None:
     if isinstance(step, Elapse):
         if scene.clock is not None:
             scene.clock.advance(step.us)
         return None
     try:
-        result = scene.run(step)
+        result: Result = scene.run(step)
     except ValueError:  # the model refuses it too
         return None
     if isinstance(result, World):

@@ -1,0 +1,75 @@
+"""Accounts: what one incarnation publishes of its limits, and which group of an account a model takes from.
+
+1. An account is published once per incarnation, before its first permit; the store then says which model patterns
+   hold, and under which revision.
+2. Routes are remembered until the store calls them stale: a wrong one costs a round trip, never a wrong decision.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cross_instance.rules.operations import CLUSTER, Configure
+from cross_instance.rules.patterns import most_specific
+
+if TYPE_CHECKING:
+    from cross_instance.config import Settings
+
+MAX_ROUTES = 4096
+"""Models remembered; beyond that all are resolved anew."""
+
+
+class Route(NamedTuple):
+    """What a model resolves to."""
+
+    account: str
+    group: str
+    revision: int
+
+
+def account_key(provider: str, name: str) -> str:
+    """How operations name an account: "openai/default"."""
+    return f"{provider}/{name}"
+
+
+class Accounts:
+    """The accounts of one incarnation. `named`: the instance id by which the settings know its weight and reserve."""
+
+    def __init__(self, settings: Settings, named: str, *, reserves: bool = True) -> None:
+        self.routes: dict[tuple[str, str, str], Route] = {}
+        """By provider, model and account name, as they were asked for."""
+        self._settings = settings
+        self._weight, reserve = settings.weight_and_reserve(named)
+        self._reserve = reserve if reserves else 0
+        self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+    def publication(self, incarnation: int, account: str) -> Configure:
+        """The operation that publishes what the settings say of an account."""
+        provider, _, name = account.partition("/")
+        spec = self._settings.account_spec(provider, name)
+        return Configure(incarnation, account, spec, self._weight, self._reserve)
+
+    def cluster_publication(self, incarnation: int) -> Configure | None:
+        """The operation that publishes the limit across accounts; None where there is none."""
+        spec = self._settings.cluster_spec()
+        return None if spec is None else Configure(incarnation, CLUSTER, spec, self._weight)
+
+    def published(self) -> tuple[str, ...]:
+        """The accounts that have been published."""
+        return tuple(self._known)
+
+    def learn(self, account: str, revision: int, patterns: tuple[str, ...]) -> None:
+        """Keep an account's patterns as the store has them now."""
+        self._known[account] = (revision, patterns)
+        self.routes = {asked: route for asked, route in self.routes.items() if route.account != account}
+
+    def resolve(self, provider: str, model: str, name: str) -> Route:
+        """Where a model's permits come from, as far as is known; revision 0 makes the store say it."""
+        account = account_key(provider, name)
+        revision, patterns = self._known.get(account, (0, ()))
+        route = Route(account, most_specific(patterns, model), revision)
+        if revision:
+            if len(self.routes) >= MAX_ROUTES:
+                self.routes = {}
+            self.routes[provider, model, name] = route
+        return route

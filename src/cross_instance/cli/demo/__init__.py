@@ -1,0 +1,90 @@
+"""`cross-instance demo`: four real processes share one account, first each by itself, then together.
+
+Read `scene` for what is played, `performance` for how, `figures` for what is counted, `view` for what is shown;
+`provider` and `worker` are the processes, `processes` starts and ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import click
+
+from cross_instance.cli.demo.scene import SECONDS
+from cross_instance.errors import CrossInstanceError
+
+if TYPE_CHECKING:
+    from cross_instance.cli.demo.figures import RunFigures
+
+NEEDED = ("openai", "httpx2")
+TERMINATED = 143
+"""Exit code after SIGTERM, as a shell reports it."""
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 600),
+    default=SECONDS,
+    show_default=True,
+    help="Length of each of the two runs.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def demo(*, seconds: float, as_json: bool) -> None:
+    """Let four processes share one account, live: first alone, then together.
+
+    A local provider enforces 600 requests per minute; four processes use it through OpenAI's SDK. Exit code 1 where
+    the shared run met a 429.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise CrossInstanceError(
+            f"the demo needs {' and '.join(missing)}; install the package with its extra `demo`: pip install '.[demo]'"
+        )
+    alone, shared = asyncio.run(_both(seconds))
+    click.echo(_as_json(alone, shared) if as_json else _as_text(alone, shared))
+    sys.exit(1 if shared.rate_limited else 0)
+
+
+async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
+    from cross_instance.cli.demo.performance import perform
+    from cross_instance.cli.demo.view import ALONE, SHARED, watching
+
+    task = asyncio.current_task()
+    assert task is not None
+    terminated = asyncio.Event()
+
+    def terminate() -> None:
+        terminated.set()
+        task.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
+    try:
+        with watching(ALONE, seconds) as watch:
+            alone = await perform(seconds, watch, shared=False)
+        with watching(SHARED, seconds) as watch:
+            return alone, await perform(seconds, watch, shared=True)
+    except asyncio.CancelledError:
+        if terminated.is_set():
+            sys.exit(TERMINATED)
+        raise
+
+
+def _as_text(alone: RunFigures, shared: RunFigures) -> str:
+    from cross_instance.cli.demo.view import table_text
+
+    return table_text(alone, shared)
+
+
+def _as_json(alone: RunFigures, shared: RunFigures) -> bytes:
+    import msgspec
+
+    from cross_instance.cli.demo.figures import summary
+
+    return msgspec.json.format(
+        msgspec.json.encode({"alone": alone, "sharing": shared, "summary": summary(alone, shared)}), indent=2
+    )

@@ -1,0 +1,32 @@
+"""The demo's provider as a process of its own: `python -m cross_instance.cli.demo.provider`.
+
+It prints its URL and serves until its standard input ends, so that it never outlives the demo.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from cross_instance.cli.demo.scene import BURST, FASTEST, REQUESTS_PER_MINUTE, SLOWEST
+from cross_instance.testing.provider import Limit, ProviderConfig, ProviderServer, Uniform
+
+
+async def _serve(config: ProviderConfig) -> None:
+    async with ProviderServer(config) as server:
+        sys.stdout.write(f"{server.url}\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(
+        _serve(
+            ProviderConfig(
+                limits=(Limit("requests", REQUESTS_PER_MINUTE, burst=BURST),),
+                latency=Uniform(FASTEST, SLOWEST),
+                share_accounts=True,
+                charge_failed=False,
+            )
+        )
+    )

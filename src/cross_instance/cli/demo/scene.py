@@ -1,0 +1,87 @@
+"""The scene of the demo, as data: one account, four processes that know nothing of each other.
+
+The provider allows 600 requests per minute and two seconds' worth at once, and answers after 0.6 to 1.0 s: an account
+of the lower tiers. It is kinder than OpenAI, which charges refused requests too: here they cost nothing. One process
+has 40 tasks under way at once, three have one each: a batch job beside three terminals.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUESTS_PER_MINUTE = 600
+BURST = 20
+FASTEST, SLOWEST = 0.6, 1.0
+"""Seconds from a request to its answer."""
+
+SECONDS = 22.0
+"""How long each of the two runs lasts by default; with both start-ups the demo stays below a minute."""
+
+MODEL = "gpt-4o-mini"
+EXCERPT = 2_000
+"""Characters of a file that are sent."""
+MOST_FILES = 500
+TEXTS = frozenset({".md", ".py", ".toml", ".txt"})
+
+
+class Part(NamedTuple):
+    """One process of the demo and how many tasks it has under way at once."""
+
+    name: str
+    tasks: int
+
+    @property
+    def is_light(self) -> bool:
+        """Whether it has one task at a time, and a person who waits for it."""
+        return self.tasks == 1
+
+
+PARTS = (Part("batch-job", 40), Part("terminal-1", 1), Part("terminal-2", 1), Part("terminal-3", 1))
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What a worker process is told on its first line. `folder` is private to the run."""
+
+    name: str
+    tasks: int
+    shared: bool
+    base_url: str
+    folder: str
+    files: tuple[str, ...]
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """One call that has ended, `seconds` after its file was first asked for; not `answered`: the SDK gave up."""
+
+    seconds: float
+    answered: bool
+
+
+def ceiling(seconds: float) -> float:
+    """The most requests that the account allows in any interval of that length: rate x time + burst."""
+    return REQUESTS_PER_MINUTE * seconds / 60 + BURST
+
+
+def own_files() -> tuple[str, ...]:
+    """The files to summarise: this repository's, or the installed package's where there is no repository."""
+    package = Path(__file__).parents[2]
+    repository = package.parents[1]
+    root = repository if (repository / "pyproject.toml").is_file() else package
+    return tuple(str(path) for path in islice(_texts(root), MOST_FILES))
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith((".", "_")) and path.is_dir():
+            continue
+        if path.is_dir():
+            yield from _texts(path)
+        elif path.suffix in TEXTS:
+            yield path

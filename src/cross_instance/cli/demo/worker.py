@@ -1,0 +1,128 @@
+"""One of the demo's four processes: `python -m cross_instance.cli.demo.worker`.
+
+It summarises files with OpenAI's own SDK, with nothing changed but, in the shared run, the client's `http_client`.
+
+1. The first line of standard input is its `Plan`; it says "ready", and begins with the next line.
+2. Where the SDK gives up, it asks for the same file again, as a patient script would.
+3. Every call that has ended is a line of standard output (`Ended`).
+4. When standard input ends, so does it: it leaves nothing behind, however the demo ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from contextlib import asynccontextmanager, suppress
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import msgspec
+import openai
+
+from cross_instance import AsyncRuntime
+from cross_instance.cli.demo.scene import BURST, EXCERPT, MODEL, REQUESTS_PER_MINUTE, Ended, Plan
+from cross_instance.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    import httpx2
+
+    from cross_instance.config import Settings
+
+READY = "ready"
+API_KEY = "demo"
+"""The provider takes any."""
+
+LONGEST_LINE = 1 << 20
+"""Bytes of a plan."""
+
+
+def settings_of(plan: Plan) -> Settings:
+    """Settings of the demo alone: nothing of the user's is read, nothing of it is left behind."""
+    folder = Path(plan.folder)
+    return load_settings(
+        folder,
+        environ={},
+        home=folder,
+        logging=False,
+        providers={
+            "openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]},
+        },
+    )
+
+
+@asynccontextmanager
+async def opened(plan: Plan) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The SDK's client: by itself, with the SDK's own retries, or with the one line that makes it share."""
+    name = {"x-client": plan.name}
+    if not plan.shared:
+        async with openai.AsyncOpenAI(base_url=plan.base_url, api_key=API_KEY, default_headers=name) as client:
+            yield client
+        return
+    async with AsyncRuntime(plan.name, settings=settings_of(plan)) as runtime:
+        http = cast("httpx2.AsyncClient", runtime.http_client())
+        async with openai.AsyncOpenAI(
+            base_url=plan.base_url, api_key=API_KEY, default_headers=name, http_client=http
+        ) as client:
+            yield client
+
+
+async def _work() -> None:
+    commands = await _standard_input()
+    plan = msgspec.json.decode(await commands.readline(), type=Plan)
+    async with opened(plan) as client:
+        await client.models.list()
+        _tell(READY)
+        if not await commands.readline():
+            return
+        files = cycle(plan.files)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(_summarise_all(client, files)) for _ in range(plan.tasks)]
+            await commands.read()
+            for task in tasks:
+                task.cancel()
+
+
+async def _summarise_all(client: openai.AsyncOpenAI, files: Iterator[str]) -> None:
+    for file in files:
+        text = await asyncio.to_thread(_excerpt, file)
+        begun, answered = time.monotonic(), False
+        while not answered:
+            answered = await _summarise(client, file, text)
+            _tell(Ended(time.monotonic() - begun, answered))
+
+
+async def _summarise(client: openai.AsyncOpenAI, file: str, text: str) -> bool:
+    """Ask for one file's summary; False where the SDK gave up."""
+    try:
+        await client.chat.completions.create(
+            model=MODEL,
+            max_completion_tokens=60,
+            messages=[{"role": "user", "content": f"Summarise {file} in one sentence:\n\n{text}"}],
+        )
+    except openai.APIError:
+        return False
+    return True
+
+
+def _excerpt(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8", errors="replace")[:EXCERPT]
+
+
+async def _standard_input() -> asyncio.StreamReader:
+    reader = asyncio.StreamReader(LONGEST_LINE)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    return reader
+
+
+def _tell(line: object) -> None:
+    with suppress(BrokenPipeError):  # the demo is gone; standard input says so too
+        os.write(sys.stdout.fileno(), msgspec.json.encode(line) + b"\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(_work())

@@ -1,0 +1,165 @@
+"""Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
+
+1. It beats at the configured interval, and removes with each beat who fell silent.
+2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
+   second, so that what they held comes back within one.
+3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
+   Handing over never blocks and is safe from a finaliser, in any thread.
+4. Nothing stops it but `stop`. Trouble with the store is told once, and once more when it is over.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from cross_instance.errors import CrossInstanceError
+from cross_instance.presence import file_name
+from cross_instance.rules.operations import Fenced, Heartbeat, Snapshot, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cross_instance.lookout import Lookout, Trace
+    from cross_instance.membership import Membership
+    from cross_instance.rules.operations import Operation, World
+
+log = logging.getLogger("cross_instance")
+
+LOOK_EVERY = 0.25
+"""Seconds between looks for dead processes while somebody waits, and between tries to send what is left over."""
+
+
+REPUBLISH_EVERY = 3600.0
+"""Seconds between publications of the same accounts."""
+
+
+class Pulse:
+    """Beats for one membership until it is stopped."""
+
+    def __init__(self, membership: Membership, lookout: Lookout, interval: float) -> None:
+        self._membership = membership
+        self._lookout = lookout
+        self._interval = interval
+        self._inbox: SimpleQueue[Operation[Any] | None] = SimpleQueue()
+        self._unsent: deque[Operation[Any]] = deque()
+        self._stopping = False
+        self._dozing = False
+        self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what was handed over, then end."""
+        self._stopping = True
+        self._inbox.put(None)
+        self._thread.join()
+
+    def later(self, op: Operation[Any]) -> None:
+        """Take over an operation; it is sent at once, and again until the store has answered."""
+        self._inbox.put(op)
+
+    def watch(self) -> None:
+        """Somebody waits from now on."""
+        if self._dozing:
+            self._dozing = False
+            self._inbox.put(None)
+
+    def _run(self) -> None:
+        self._safely(self.look)
+        beat_at = time.monotonic() + self._interval
+        publish_at = time.monotonic() + REPUBLISH_EVERY
+        look_at = math.inf
+        while not self._stopping:
+            look_at = min(look_at, time.monotonic() + LOOK_EVERY) if self._is_busy() else math.inf
+            self._receive(min(look_at, beat_at) - time.monotonic())
+            if time.monotonic() >= look_at:
+                self._safely(self.look)
+                look_at = math.inf
+            if time.monotonic() >= beat_at:
+                self._safely(self.beat)
+                beat_at = time.monotonic() + self._interval
+            if time.monotonic() >= publish_at:
+                self._safely(self._membership.republish)
+                publish_at = time.monotonic() + REPUBLISH_EVERY
+            self._safely(self.flush)
+        self._receive(0.0)
+        self._safely(self.flush)
+
+    def _is_busy(self) -> bool:
+        """Whether it must look around often; if not, `watch` wakes it. The flag is set first: none is missed."""
+        self._dozing = True
+        busy = bool(self._membership.waiters or self._unsent)
+        self._dozing = not busy
+        return busy
+
+    def _receive(self, patience: float) -> None:
+        """Wait for something to do, and collect what was handed over."""
+        try:
+            op = self._inbox.get(timeout=max(0.0, patience))
+            while True:
+                if op is not None:
+                    self._unsent.append(op)
+                op = self._inbox.get_nowait()
+        except Empty:
+            return
+
+    def _safely(self, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except CrossInstanceError as error:
+            self._membership.note_trouble(error)
+        except Exception:
+            log.exception("the heartbeat of %s met an unexpected error", self._membership.instance_id)
+
+    def beat(self) -> None:
+        """Say that the instance lives, and remove who fell silent or died."""
+        membership = self._membership
+        incarnation = membership.incarnation
+        if isinstance(membership.run(Heartbeat(incarnation)), Fenced):
+            membership.rejoin(incarnation)
+        self._announce(membership.run(Sweep()).removed)
+        self.look()
+
+    def look(self) -> None:
+        """Find the dead of this machine, and have the store give back what they held."""
+        traces = self._lookout.look()
+        if not traces:
+            return
+        world = self._membership.run(Snapshot())
+        dead = self._known_dead(traces, world)
+        if dead:
+            self._announce(self._membership.run(Sweep(tuple(sorted(dead.values())))).removed)
+        for trace in traces:
+            self._lookout.done(trace, remove=trace.name in dead)
+
+    def _known_dead(self, traces: list[Trace], world: World) -> dict[str, int]:
+        names = {trace.name for trace in traces}
+        return {
+            name: instance.incarnation
+            for instance in world.instances
+            if instance.machine == self._membership.machine and (name := file_name(instance.instance_id)) in names
+        }
+
+    def _announce(self, removed: tuple[str, ...]) -> None:
+        for instance_id in removed:
+            log.warning("instance %s is gone without leaving; what it held is given back", instance_id)
+
+    def flush(self) -> None:
+        """Send what was handed over, in order; what a store out of reach does not take stays for the next time."""
+        while self._unsent:
+            try:
+                self._membership.run(self._unsent[0])
+            except CrossInstanceError:
+                raise
+            except Exception:
+                self._unsent.popleft()
+                raise
+            self._unsent.popleft()

@@ -1,0 +1,109 @@
+"""Lookout: notice within half a second that another process of this machine has died.
+
+1. A file in `instances/` that nobody holds is the file of a dead instance (see `presence`).
+2. Its name is only a hint at which instance died; what the store knows decides.
+3. A lock taken for looking is dropped explicitly: a child forked at that moment would otherwise keep it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from cross_instance.presence import SUFFIX, file_name, read_card, set_aside_if_damaged, try_lock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FORGOTTEN_AFTER = 3600.0
+"""Seconds after which the file of an instance that this store does not know is removed."""
+
+
+class Trace(NamedTuple):
+    """The file of a dead instance: the same death as long as all three are the same."""
+
+    name: str
+    inode: int
+    written_ns: int
+
+
+@contextmanager
+def _looking_at(path: Path, how: int) -> Iterator[os.stat_result | None]:
+    """Hold the lock of another's file for a moment: its state, or None where it is held or missing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        yield None
+        return
+    try:
+        if not try_lock(descriptor, how):
+            yield None
+            return
+        try:
+            yield os.fstat(descriptor)
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)
+
+
+class Lookout:
+    """Looks for instances of this machine that have died.
+
+    All processes of one store share the work: a look that another took less than `interval` seconds ago is
+    not repeated. A process that looks and is stopped before it acts delays the others by no more than that.
+    """
+
+    def __init__(self, folder: Path, store: str, interval: float = 0.2) -> None:
+        self._folder = folder
+        self._stamp = folder / f".looked-{hashlib.sha256(store.encode()).hexdigest()[:16]}"
+        self._interval = interval
+        self._known: set[Trace] = set()
+
+    def look(self) -> list[Trace]:
+        """The files of dead instances that this process has not dealt with yet."""
+        if not self._is_due():
+            return []
+        files = self._folder.glob(f"*{SUFFIX}")
+        dead = {trace for path in files if (trace := _trace(path)) is not None}
+        self._known &= dead
+        return sorted(dead - self._known)
+
+    def done(self, trace: Trace, *, remove: bool) -> None:
+        """Say that a death has been dealt with; its file goes where no other store needs it any more."""
+        self._known.add(trace)
+        path = self._folder / trace.name
+        damaged = bool(path.exists() and path.stat().st_size and read_card(path) is None)
+        if remove or damaged or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
+            with _looking_at(path, fcntl.LOCK_EX) as state:
+                if state is not None and trace[1:] == (state.st_ino, state.st_mtime_ns):
+                    set_aside_if_damaged(path)
+                    path.unlink(missing_ok=True)
+
+    def _is_due(self) -> bool:
+        try:
+            age = time.time() - self._stamp.stat().st_mtime
+        except FileNotFoundError:
+            age = self._interval
+        if 0 <= age < self._interval:
+            return False
+        self._stamp.touch(mode=0o600)
+        return True
+
+
+def _trace(path: Path) -> Trace | None:
+    with _looking_at(path, fcntl.LOCK_SH) as state:
+        return None if state is None else Trace(path.name, state.st_ino, state.st_mtime_ns)
+
+
+def is_alive(folder: Path, instance_id: str) -> bool | None:
+    """Whether the instance's lock is held; None where it has no file here (another machine's, or gone)."""
+    path = folder / file_name(instance_id)
+    if not path.exists():
+        return None
+    return _trace(path) is None

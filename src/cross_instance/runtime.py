@@ -1,0 +1,392 @@
+"""The main path: a runtime joins an instance to a store and hands out permits.
+
+    with Runtime(instance_id="analyzer-1") as runtime:
+        with runtime.permit("openai", "gpt-4o", tokens=1_200, timeout=30.0) as permit:
+            response = send(...)
+            permit.settle(status=200, headers=response.headers, usage=Usage(input_tokens=900, output_tokens=250))
+
+1. `permit` only describes a request; entering it asks the store (`permits`, by the steps of `protocol`).
+2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
+   thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
+3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so.
+4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+from cross_instance.config import load_settings, without_password
+from cross_instance.errors import StoreUnavailable
+from cross_instance.membership import Identity, Membership, share
+from cross_instance.permits import AsyncPermit, Permit
+from cross_instance.providers.tokens import Calibration
+from cross_instance.rules.operations import FOREVER, SECOND, Costs, Priority, Result, Snapshot
+from cross_instance.status import Status, instance_status, limits_of
+from cross_instance.stores.urls import open_async_store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    import httpx
+    import httpx2
+
+    from cross_instance.config import Settings
+    from cross_instance.rules.operations import Operation, World
+    from cross_instance.status import Limit
+    from cross_instance.stores.base import AsyncStore, Store
+
+log = logging.getLogger("cross_instance")
+
+R = TypeVar("R", bound=Result)
+PermitT = TypeVar("PermitT", Permit, AsyncPermit)
+
+PRIORITIES: dict[str | Priority, Priority] = {p.name.lower(): p for p in Priority} | {p: p for p in Priority}
+
+
+def make_instance_id(session_id: str = "") -> str:
+    """An id no other process has: the session's first 8 characters, the pid, and a part that sorts by time."""
+    moment = f"{time.time_ns() // 1_000_000:011x}"
+    return f"{(session_id or 'session')[:8]}-{os.getpid()}-{moment}{secrets.token_hex(4)}"
+
+
+def _microseconds(timeout: float) -> int:
+    """A timeout in seconds as operations have it."""
+    if 0 <= timeout < FOREVER / SECOND:
+        return int(timeout * SECOND)
+    if timeout != timeout:
+        raise ValueError("a timeout is a number of seconds, or None; not NaN")
+    return FOREVER if timeout > 0 else 0
+
+
+class _Runtime(Generic[PermitT]):
+    """What both runtimes have in common. Arguments are those of `Runtime`."""
+
+    _permit_type: Callable[..., PermitT]
+
+    def __init__(
+        self,
+        instance_id: str | None = None,
+        *,
+        store: str | Path | Store | None = None,
+        account: str | None = None,
+        settings: Settings | None = None,
+        project_dir: Path | str | None = None,
+        session_id: str = "",
+        **overrides: Any,
+    ) -> None:
+        if settings is None:
+            settings = load_settings(project_dir, **overrides)
+        elif overrides:
+            raise TypeError(f"settings are given; {', '.join(overrides)} would have no effect")
+        self.settings = settings
+        self.account = account or settings.account
+        """The account that is used where `permit` names none."""
+        self.calibration = Calibration()
+        """What is learned about the tokens of this runtime's requests."""
+        self._location, self._given = self._where(store)
+        self._membership = self._find_membership(instance_id or settings.instance_id, session_id)
+        self._closed = False
+        if not settings.enabled:
+            log.warning("cross-instance coordination is switched off: every request passes at once")
+
+    def _where(self, store: str | Path | Store | None) -> tuple[str, Store | None]:
+        """The store's address, and the store where it was given ready made."""
+        if store is not None and not isinstance(store, str | Path):
+            return f"{type(store).__name__} {id(store):#x}", store
+        address = str(store or self.settings.store or self.settings.runtime_dir)
+        return address if "://" in address else str(Path(address).expanduser().resolve()), None
+
+    def _find_membership(self, instance_id: str | None, session_id: str) -> Membership:
+        identity = Identity(str(self.settings.runtime_dir), self._location, instance_id or make_instance_id(session_id))
+        given = self._given
+        make = partial(
+            Membership,
+            identity.instance_id,
+            self.settings,
+            without_password(self._location),
+            partial(open_store, self._location, self.settings) if given is None else lambda: given,
+            owns_store=given is None,
+            session_id=session_id,
+        )
+        return share(identity, self.settings, make)
+
+    @property
+    def instance_id(self) -> str:
+        """The id under which others see this instance."""
+        return self._membership.instance_id
+
+    @property
+    def incarnation(self) -> int:
+        """The number of this life of the instance, larger than any before; 0 while it has not joined."""
+        return self._membership.incarnation
+
+    def permit(
+        self,
+        provider: str,
+        model: str = "",
+        *,
+        tokens: int = 0,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        costs: Costs | None = None,
+        priority: str | Priority = "normal",
+        timeout: float | None = None,
+        account: str | None = None,
+        task: str | None = None,
+        task_epoch: int = 0,
+    ) -> PermitT:
+        """Describe a request; entering the permit waits until it may be sent.
+
+        `tokens`: about how many it takes in all; `input_tokens` and `output_tokens` where they are known apart;
+        `costs` instead of all three. `priority`: critical, high, normal, low or background. `timeout`: seconds
+        to wait (None: as long as it takes; 0: not at all). Raises `ValueError` for a priority, number of tokens
+        or timeout that makes no sense.
+        """
+        urgency = PRIORITIES.get(priority)
+        if urgency is None:
+            raise ValueError(f"priority is one of {', '.join(p.name.lower() for p in Priority)}, not {priority!r}")
+        if costs is None:
+            costs = _costs(tokens, input_tokens, output_tokens)
+        if self._closed:
+            raise RuntimeError("this runtime is closed")
+        permit: Any = self._permit_type(
+            self._membership,
+            provider.lower(),
+            model,
+            account or self.account,
+            urgency,
+            costs,
+            FOREVER if timeout is None else _microseconds(timeout),
+            task,
+            task_epoch,
+        )
+        permit.runtime = self
+        made: PermitT = permit
+        return made
+
+    def _may_join(self) -> bool:
+        """Whether there is something to join. Raises `RuntimeError` after `close`."""
+        if self._closed:
+            raise RuntimeError("this runtime is closed")
+        return self.settings.enabled
+
+    def _status(self, world: World | None) -> Status:
+        membership = self._membership
+        return Status(
+            instance_id=membership.instance_id,
+            incarnation=membership.incarnation,
+            enabled=self.settings.enabled,
+            store=membership.address,
+            degraded=membership.trouble,
+            notices=tuple(notice.text for notice in membership.notices),
+            world=world,
+        )
+
+    def _http(self, name: str, library: str) -> Any:
+        if library not in {"httpx", "httpx2"}:
+            raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
+        return getattr(import_module(f"cross_instance.clients.{library}"), name)
+
+
+def _costs(tokens: int, input_tokens: int | None, output_tokens: int | None) -> Costs:
+    """One request's costs; what is not said about its parts follows from the whole, and the other way round."""
+    output = output_tokens or 0
+    whole = tokens or (input_tokens or 0) + output
+    prompt = max(0, whole - output) if input_tokens is None else input_tokens
+    if whole < 0 or output < 0 or prompt < 0:
+        raise ValueError("a number of tokens is not negative")
+    return Costs(1, whole, prompt, output)
+
+
+class Runtime(_Runtime[Permit]):
+    """An instance at a store, and its permits.
+
+    `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
+    `Store`, which then remains its owner's to close. `account`: whose limits are used where `permit` names none.
+    `settings` are what `load_settings` gives; without them they are loaded for `project_dir` (None: the working
+    folder), and any setting may be given by its name, `providers={...}`. `session_id` is shown to others.
+
+    Raises `ConfigError` where a setting is wrong. Joining raises `DuplicateInstance` where another live process has
+    the instance id, and `StoreUnavailable` where the store cannot be used.
+    """
+
+    _permit_type = Permit
+
+    def join(self) -> bool:
+        """Join now, if it has not; False where coordination is switched off."""
+        if not self._may_join():
+            return False
+        if self not in self._membership.users:
+            self._membership.enter(self)
+        return True
+
+    def close(self) -> None:
+        """Leave: permits still held are given back as they were charged. A second time does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._membership.leave(self)
+
+    def run(self, op: Operation[R]) -> R:
+        """Have the store decide an operation. Raises `StoreUnavailable`."""
+        self.join()
+        return self._membership.run(op)
+
+    def status(self) -> Status:
+        """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
+        return self._status(self._world())
+
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits in force, each with its source, and those configured for accounts that are not in use."""
+        return limits_of(self._world(), self.settings)
+
+    def pi_instance_status(self) -> dict[str, Any]:
+        """The status in the form of the user guide (Example 4)."""
+        return instance_status(self.status())
+
+    def http_client(
+        self,
+        provider: str | None = None,
+        library: str = "httpx2",
+        *,
+        account: str | None = None,
+        **options: Any,
+    ) -> httpx2.Client | httpx.Client:
+        """A client for SDKs whose model calls each take a permit.
+
+        `provider`: None knows it from the host. `library`: "httpx2", or "httpx" for older SDKs; `options` are those
+        of its `Client`. Raises `ImportError` where the library is not installed.
+        """
+        made = self._http("client", library)(self, provider, account, **options)
+        return cast("httpx2.Client | httpx.Client", made)
+
+    def _world(self) -> World | None:
+        try:
+            return self.run(Snapshot()) if self._may_join() else None
+        except StoreUnavailable as error:
+            self._membership.note_trouble(error)
+            return None
+
+    def __enter__(self) -> Self:
+        self.join()
+        return self
+
+    def __exit__(self, _: object, __: object, ___: TracebackType | None) -> None:
+        self.close()
+
+
+class AsyncRuntime(_Runtime[AsyncPermit]):
+    """The same for asyncio; its arguments are those of `Runtime`.
+
+    Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.
+    """
+
+    _permit_type = AsyncPermit
+
+    store: AsyncStore
+    """The store for asyncio, once joined."""
+
+    def __init__(
+        self,
+        instance_id: str | None = None,
+        *,
+        store: str | Path | Store | None = None,
+        async_store: AsyncStore | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(instance_id, store=store, **options)
+        if (self._given is None) is not (async_store is None):
+            raise TypeError("a store given ready made needs its twin for asyncio, and the other way round")
+        self._given_async = async_store
+        self._opened_by = 0
+        self._joining = asyncio.Lock()
+
+    async def join(self) -> bool:
+        """Join now, if it has not; False where coordination is switched off."""
+        if not self._may_join():
+            return False
+        async with self._joining:
+            if self not in self._membership.users:
+                await asyncio.to_thread(self._open)
+                try:
+                    await asyncio.to_thread(self._membership.enter, self)
+                except Exception:
+                    await self._close_store()
+                    raise
+        return True
+
+    def _open(self) -> None:
+        """Open the store for asyncio, anew in a forked child."""
+        if self._opened_by != os.getpid():
+            self.store = self._given_async or open_async_store(self._location, self.settings)
+            self._opened_by = os.getpid()
+
+    async def _close_store(self) -> None:
+        if self._opened_by == os.getpid() and self._given_async is None:
+            self._opened_by = 0
+            await self.store.close()
+
+    async def close(self) -> None:
+        """Leave: permits still held are given back as they were charged. A second time does nothing."""
+        if self._closed:
+            return
+        self._closed = True
+        leaving = asyncio.ensure_future(asyncio.to_thread(self._membership.leave, self))
+        try:
+            await asyncio.shield(leaving)
+        finally:
+            await self._close_store()
+
+    async def run(self, op: Operation[R]) -> R:
+        """Have the store decide an operation. Raises `StoreUnavailable`."""
+        await self.join()
+        result = await self.store.run(op)
+        self._membership.report(result)
+        return result
+
+    async def status(self) -> Status:
+        """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
+        return self._status(await self._world())
+
+    async def limits(self) -> tuple[Limit, ...]:
+        """The limits in force, each with its source, and those configured for accounts that are not in use."""
+        return limits_of(await self._world(), self.settings)
+
+    async def pi_instance_status(self) -> dict[str, Any]:
+        """The status in the form of the user guide (Example 4)."""
+        return instance_status(await self.status())
+
+    def http_client(
+        self,
+        provider: str | None = None,
+        library: str = "httpx2",
+        *,
+        account: str | None = None,
+        **options: Any,
+    ) -> httpx2.AsyncClient | httpx.AsyncClient:
+        """A client for asynchronous SDKs whose model calls each take a permit; see `Runtime.http_client`."""
+        made = self._http("async_client", library)(self, provider, account, **options)
+        return cast("httpx2.AsyncClient | httpx.AsyncClient", made)
+
+    async def _world(self) -> World | None:
+        try:
+            return await self.run(Snapshot()) if self._may_join() else None
+        except StoreUnavailable as error:
+            self._membership.note_trouble(error)
+            return None
+
+    async def __aenter__(self) -> Self:
+        await self.join()
+        return self
+
+    async def __aexit__(self, _: object, __: object, ___: TracebackType | None) -> None:
+        await self.close()

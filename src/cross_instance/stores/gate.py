@@ -1,0 +1,110 @@
+"""The gate: one `flock` that every transaction of every process of this folder passes through.
+
+1. The kernel drops the lock of a process that dies, at once, on Linux and macOS alike.
+2. Threads of a process share its descriptor and so its lock: a thread lock comes first, and is never held while
+   waiting for another process.
+3. Waiting is trying again: a short spin that offers the processor to the holder, then sleeps. `flock` itself can wait,
+   but neither for a limited time nor, in an event loop, at all; a library must not use signals to change that. Under
+   four saturating processes both ways measured alike (p50 7 µs, p99 below 0.5 ms).
+4. The gate's file names the last process that entered, so that one which is stopped inside can be named. It is
+   written only when it changes hands: reading it costs nothing, a map of the file shows it.
+5. It also counts the generations of the files behind it: who replaces one makes every process open them anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import struct
+import time
+from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TRY = LOCK_EX | LOCK_NB
+HOLDER, GENERATION = 0, 1
+"""Where the file keeps what: signed 64-bit integers in the machine's order."""
+SIZE = 4096
+
+SPINS = 64
+"""Tries before the first sleep, about 1.5 µs each: several times what an operation takes."""
+SHORTEST, LONGEST = 50e-6, 10e-3
+"""Sleeps between tries, in seconds: below 50 µs timers are not that exact (prctl(2), PR_SET_TIMERSLACK)."""
+CONTENDED = 0.1
+"""Seconds of short sleeps; after them the holder is taken to be stuck rather than busy, and sleeps grow."""
+
+
+class Gate:
+    """The gate of one folder, for one process."""
+
+    __slots__ = ("_descriptor", "_header", "_map", "_pid", "leave")
+
+    def __init__(self, path: Path) -> None:
+        self._pid = os.getpid()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(self._descriptor).st_size < SIZE:
+                os.ftruncate(self._descriptor, SIZE)
+            self._map = mmap.mmap(self._descriptor, SIZE, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._header = memoryview(self._map).cast("q")
+        self.leave: Callable[[], object] = partial(flock, self._descriptor, LOCK_UN)
+        """Open the gate for others; harmless where `enter` failed. Not a function of Python's, so that Ctrl-C in a
+        `finally` block cannot come before its work is done."""
+
+    def enter(self) -> bool:
+        """Try once to enter; whether it worked."""
+        try:
+            flock(self._descriptor, TRY)
+        except BlockingIOError:
+            return False
+        if self._header[HOLDER] != self._pid:
+            with contextlib.suppress(OSError):  # the disk may be full, and the name is only shown to people
+                self._write(HOLDER, self._pid)
+        return True
+
+    def holder(self) -> int:
+        """The process that entered last."""
+        return self._header[HOLDER]
+
+    def generation(self) -> int:
+        """How often files behind the gate were replaced; to be read inside."""
+        return self._header[GENERATION]
+
+    def replace(self) -> None:
+        """Make every process open the files behind the gate anew; called inside."""
+        self._write(GENERATION, self.generation() + 1)
+
+    def is_removed(self) -> bool:
+        """Whether the file has been deleted: then others stand at another gate."""
+        return os.fstat(self._descriptor).st_nlink == 0
+
+    def close(self) -> None:
+        """Close the descriptor without unlocking: a forked child's copy must not open its parent's gate."""
+        self._header.release()
+        self._map.close()
+        os.close(self._descriptor)
+
+    def _write(self, field: int, value: int) -> None:
+        os.pwrite(self._descriptor, struct.pack("=q", value), 8 * field)
+
+
+def tries(deadline: float) -> Iterator[None]:
+    """Pace tries to enter until `deadline` (`time.monotonic`), at least one: spin, sleep shortly, then longer."""
+    yield
+    for _ in range(SPINS):
+        os.sched_yield()
+        yield
+    begun, pause = time.monotonic(), SHORTEST
+    while (now := time.monotonic()) < deadline:
+        time.sleep(pause)
+        yield
+        if now - begun > CONTENDED:
+            pause = min(2 * pause, LONGEST)

@@ -41,7 +41,7 @@ BACKUP = 100_000
 """How much later than the first waiter the next flow looks, in µs."""
 
 
-def take(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
+def charge_path(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     """Charge a permit to every limit on its path, and to its instance."""
     permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs))
     usage.count(flow, ledger.now)
@@ -51,8 +51,8 @@ def take(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     permit.epochs = ledger.new_node(permit.account).epochs
 
 
-def give_back(ledger: Ledger, incarnation: int, permit: Permit) -> None:
-    """Undo `take`: the request was never sent."""
+def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:
+    """Undo `charge_path`: the request was never sent."""
     for (_, node), marks in with_marks(ledger, permit):
         uncharge(node, permit.costs, marks)
     flow = ledger.flow(permit.account, incarnation)
@@ -137,7 +137,7 @@ def _live_first(ledger: Ledger, group: str) -> Order | None:
 def _grant(ledger: Ledger, order: Order) -> None:
     name = (order.incarnation, order.seq)
     permit = ledger.known_permit(*name)
-    take(ledger, ledger.path(permit), ledger.live_flow(permit.account, order.incarnation), permit)
+    charge_path(ledger, ledger.path(permit), ledger.live_flow(permit.account, order.incarnation), permit)
     if order.unreserved:
         advance_tags(ledger, permit, order.incarnation)
     dequeue(ledger, *name, permit)
@@ -205,7 +205,7 @@ def expire(ledger: Ledger) -> None:
 
 
 def _pass_on(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:
-    give_back(ledger, incarnation, permit)
+    uncharge_path(ledger, incarnation, permit)
     permit.state = State.WAITING
     permit.expires = 0
     enqueue(ledger, incarnation, seq, permit)

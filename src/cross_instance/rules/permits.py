@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from cross_instance.rules import checks, tasks
-from cross_instance.rules.admission import admit, expire, give_back, take, with_marks
+from cross_instance.rules.admission import admit, charge_path, expire, uncharge_path, with_marks
 from cross_instance.rules.ledger import Ledger, Path, group_node
 from cross_instance.rules.limits import (
     INDEX,
@@ -104,7 +104,7 @@ def _arrive(ledger: Ledger, op: Acquire, account: Node, flow: Flow) -> Answer:
     outlook = _outlook(ledger, path, permit)
     if outlook.fits and not account.waiting and not path[-1][1].waiting:
         permit.state = State.HELD
-        take(ledger, path, flow, permit)
+        charge_path(ledger, path, flow, permit)
         ledger.add_permit(op.incarnation, op.seq, permit)
         return Granted(at=ledger.at, epochs=permit.epochs)
     expire(ledger)
@@ -225,7 +225,7 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
         tables.delete(expiry_key(permit.expires, op.incarnation, op.seq))
     account = ledger.new_node(permit.account)
     if op.outcome is Outcome.IGNORED:
-        give_back(ledger, op.incarnation, permit)
+        uncharge_path(ledger, op.incarnation, permit)
     else:
         usage = None if op.usage is None else units_of(op.usage)
         for (_, node), marks in with_marks(ledger, permit):
@@ -260,7 +260,7 @@ def cancel(tables: Tables, op: Cancel, at: Instant) -> Cancelled:
         was = "granted"
         if permit.state is State.OFFERED:
             tables.delete(expiry_key(permit.expires, *name))
-        give_back(ledger, op.incarnation, permit)
+        uncharge_path(ledger, op.incarnation, permit)
     ledger.drop_permit(*name)
     ledger.touched.add(permit.account)
     admit(ledger)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import checks, records, usage
-from cross_instance.rules.admission import admit, free_slots, give_back
+from cross_instance.rules.admission import admit, free_slots, uncharge_path
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import fill_reserve
 from cross_instance.rules.operations import (
@@ -190,7 +190,7 @@ def _end_permit(ledger: Ledger, incarnation: int, seq: int, certain: bool) -> No
         dequeue(ledger, incarnation, seq, permit)
     elif permit.state is State.OFFERED:
         ledger.tables.delete(expiry_key(permit.expires, incarnation, seq))
-        give_back(ledger, incarnation, permit)
+        uncharge_path(ledger, incarnation, permit)
     else:
         free_slots(ledger, permit)
     ledger.drop_permit(incarnation, seq)

@@ -1,0 +1,227 @@
+"""Every store against every law. A store joins by one more entry in a table; nothing below tells them apart.
+
+A store that cannot be had (a server that is not installed) calls `missing`: a skip locally, a failure where `CI=true`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn, TypeVar
+
+import msgspec
+import pytest
+
+from cross_instance.rules.operations import Granted, Operation, Result, World
+from cross_instance.stores.base import Permit
+from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
+from cross_instance.testing import FakeClock, ModelStore
+from cross_instance.testing.conformance import (
+    ASYNC_LAWS,
+    LAWS,
+    AsyncLaw,
+    AsyncStoreUnderTest,
+    ConformanceError,
+    Elapse,
+    Law,
+    StoreUnderTest,
+    Storm,
+    blocking,
+    check_async_store,
+    check_store,
+    random_operations,
+)
+
+
+def missing(why: str) -> NoReturn:
+    """Leave out a store that cannot be had, but never silently in CI."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+def model(_: Path) -> StoreUnderTest:
+    return StoreUnderTest(lambda _, clock: ModelStore(FakeClock() if clock is None else clock), shares=False)
+
+
+def embedded(folder: Path) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, clock: EmbeddedStore(only(folder, space), clock=present(clock)))
+
+
+def embedded_in_real_time(folder: Path) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, _: EmbeddedStore(only(folder, space)), takes_clock=False)
+
+
+def async_embedded(folder: Path) -> AsyncStoreUnderTest:
+    return AsyncStoreUnderTest(lambda space, clock: AsyncEmbeddedStore(only(folder, space), clock=present(clock)))
+
+
+def only(folder: Path, space: str) -> Path:
+    """The folder of a space; those of earlier ones, which take 16 MB each, are removed."""
+    for other in folder.iterdir():
+        if other.name != space:
+            shutil.rmtree(other)
+    return folder / space
+
+
+def present(clock: FakeClock | None) -> FakeClock:
+    assert clock is not None, "these stores take a clock"
+    return clock
+
+
+STORES: dict[str, Callable[[Path], StoreUnderTest]] = {
+    "model": model,
+    "embedded": embedded,
+    "embedded-real-time": embedded_in_real_time,
+}
+ASYNC_STORES: dict[str, Callable[[Path], AsyncStoreUnderTest]] = {"embedded": async_embedded}
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, folder: Path) -> StoreUnderTest:
+    return STORES[request.param](folder)
+
+
+@pytest.fixture(params=ASYNC_STORES)
+def async_store(request: pytest.FixtureRequest, folder: Path) -> AsyncStoreUnderTest:
+    return ASYNC_STORES[request.param](folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spaces")
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_a_store_keeps_the_law(store: StoreUnderTest, law: Law) -> None:
+    if store.lacks(law.needs):
+        pytest.skip(f"needs {', '.join(need.value for need in law.needs)}")
+    law.check(store)
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_an_async_store_keeps_the_law(async_store: AsyncStoreUnderTest, law: Law) -> None:
+    with blocking(async_store) as twin:
+        if twin.lacks(law.needs):
+            pytest.skip(f"needs {', '.join(need.value for need in law.needs)}")
+        law.check(twin)
+
+
+@pytest.mark.parametrize("law", ASYNC_LAWS, ids=lambda law: law.name)
+def test_tasks_keep_the_law(async_store: AsyncStoreUnderTest, law: AsyncLaw) -> None:
+    law.check(async_store)
+
+
+# --- the suite itself ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_store_is_skipped_here_and_fails_in_ci(
+    ci: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="no such server"):
+        missing("no such server")
+
+
+def test_every_law_has_a_name_and_a_sentence_of_its_own() -> None:
+    laws: list[Law | AsyncLaw] = [*LAWS, *ASYNC_LAWS]
+    assert len({law.name for law in laws}) == len(laws)
+    assert all(law.sentence.endswith(".") for law in laws)
+
+
+Lie = Callable[[Result], dict[str, object]]
+R = TypeVar("R", bound=Result)
+
+
+class Liar(ModelStore):
+    """A store that is right in everything but one kind of answer."""
+
+    def __init__(self, clock: FakeClock, lie: Lie) -> None:
+        super().__init__(clock)
+        self.lie = lie
+
+    def run(self, op: Operation[R], /) -> R:
+        result = super().run(op)
+        changed = self.lie(result)
+        return msgspec.structs.replace(result, **changed)
+
+
+def waits_a_bit(result: Result) -> dict[str, object]:
+    return {"waited": 1} if isinstance(result, Granted) else {}
+
+
+def wakes_nobody(_: Result) -> dict[str, object]:
+    return {"wakes": ()}
+
+
+def runs_backwards(result: Result) -> dict[str, object]:
+    return {"at": FakeClock(0)()} if isinstance(result, World) else {}
+
+
+@pytest.mark.parametrize("lie", [waits_a_bit, wakes_nobody, runs_backwards])
+def test_the_suite_finds_a_store_that_answers_wrongly(lie: Lie) -> None:
+    liars = StoreUnderTest(lambda _, clock: Liar(present(clock), lie), shares=False)
+    with pytest.raises(ConformanceError):
+        check_store(liars)
+
+
+class Forgetful(ModelStore):
+    """A store that loses its wakes."""
+
+    def wait(self, permit: Permit, timeout: float, /) -> None:
+        super().wait(permit, timeout)
+
+
+def test_the_suite_finds_a_store_that_loses_wakes() -> None:
+    with pytest.raises(ConformanceError, match="wake was kept"):
+        check_store(StoreUnderTest(lambda _, clock: Forgetful(present(clock)), shares=False))
+
+
+def named(*names: str) -> list[Law]:
+    return [law for law in LAWS if law.name in names]
+
+
+def test_the_suite_tells_which_laws_were_left_out() -> None:
+    motionless = StoreUnderTest(lambda _, __: ModelStore(), takes_clock=False, shares=False)
+    left_out = check_store(motionless, named("all_or_nothing", "an_offer_passes_on", "threads_take_turns"))
+    assert [law.name for law in left_out] == ["an_offer_passes_on", "threads_take_turns"]
+
+
+def test_the_asynchronous_suite_checks_both_kinds_of_law(folder: Path) -> None:
+    left_out = check_async_store(async_embedded(folder), named("all_or_nothing", "threads_take_turns"))
+    assert [law.name for law in left_out] == ["threads_take_turns"]
+
+
+def test_the_page_on_stores_runs_as_written() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/stores.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block, {"print": lambda *_: None})
+
+
+def run_through(storm: Storm, store: ModelStore) -> Iterator[object]:
+    """The steps of a storm, as they are taken."""
+    result = None
+    while True:
+        try:
+            step = storm.send(result)
+        except StopIteration:
+            return
+        yield step
+        try:
+            result = None if isinstance(step, Elapse) else store.run(step)
+        except ValueError:
+            result = None
+
+
+def test_a_storm_is_the_same_for_the_same_seed() -> None:
+    def steps(seed: int) -> list[object]:
+        storm, store = random_operations(seed, 50), ModelStore()
+        return [*run_through(storm, store)]
+
+    assert steps(3) == steps(3) != steps(4)

@@ -98,7 +98,7 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
 
 def settle(tables: Tables, op: Settle, at: Instant) -> Settled | None:
     """End a successful permit of an account without waiters, where the response told nothing about limits."""
-    if op.outcome is not SUCCESS or op.signals is not NO_SIGNALS:
+    if op.outcome is not SUCCESS or (op.signals is not NO_SIGNALS and op.signals != NO_SIGNALS):
         return None
     get = tables.get
     permit_at = permit_key(op.incarnation, op.seq)

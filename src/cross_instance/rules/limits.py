@@ -86,6 +86,13 @@ def new_limit(spec: LimitSpec, at: Instant) -> Limit:
     return limit
 
 
+def start_low(limit: Limit) -> None:
+    """Leave a second's worth, at least one unit, in a bucket whose limit is not really known."""
+    worth = max(1, limit.amount * SECOND // limit.period)
+    if limit.kind is not Kind.CONCURRENCY and limit.anchor is None:
+        limit.level = min(limit.level, worth * limit.den)
+
+
 def carry_over(new: Limit, old: Limit, at: Instant) -> None:
     """Let a changed limit go on from where the old one stood, in whole units: nobody gets a full bucket by a change.
 

@@ -5,7 +5,8 @@
 2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess.
 3. A limit that changes or goes keeps its level until it would be full: nobody gets a full bucket by leaving and
    joining again.
-4. Reserves that add up to more than the account's requests per minute are scaled down, with a notice.
+4. A preset or a guess starts with a second's worth: the first answers may tell the real limit before it is overrun.
+5. Reserves that add up to more than the account's requests per minute are scaled down, with a notice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EXACT, ORDER, carry_over, is_full, new_limit, set_guard
+from cross_instance.rules.limits import EXACT, ORDER, carry_over, is_full, new_limit, set_guard, start_low
 from cross_instance.rules.operations import CLUSTER, MINUTE, Kind, LimitSpec, Notice, Source, Told
 from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
 
@@ -72,6 +73,8 @@ def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ..
         limit = new_limit(spec, ledger.at)
         if spec.kind in old:
             carry_over(limit, old.pop(spec.kind), ledger.at)
+        elif spec.source in (Source.PRESET, Source.GUESS):
+            start_low(limit)
         set_guard(limit, node.spread)
         node.limits.append(limit)
     node.retired = [limit for limit in old.values() if not is_full(limit, ledger.at)]

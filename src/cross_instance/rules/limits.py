@@ -87,10 +87,9 @@ def new_limit(spec: LimitSpec, at: Instant) -> Limit:
 
 
 def start_low(limit: Limit) -> None:
-    """Leave a second's worth, at least one unit, in a bucket whose limit is not really known."""
-    worth = max(1, limit.amount * SECOND // limit.period)
-    if limit.kind is not Kind.CONCURRENCY and limit.anchor is None:
-        limit.level = min(limit.level, worth * limit.den)
+    """Leave a second's worth of requests, at least one, in a bucket whose limit is not really known."""
+    if limit.kind is Kind.REQUESTS:
+        limit.level = min(limit.level, max(1, limit.amount * SECOND // limit.period) * limit.den)
 
 
 def carry_over(new: Limit, old: Limit, at: Instant) -> None:

@@ -177,7 +177,7 @@ def told_limits_replace_guesses(scene: Scene) -> None:
 @law()
 def the_strictest_told_limit_holds(scene: Scene) -> None:
     """Several models that share a node may tell different limits; the strictest of them holds."""
-    actor = scene.instance("a", requests(60, source=Source.GUESS))
+    actor = scene.instance("a", requests(600_000, source=Source.GUESS))
     for model, amount in (("large", 500), ("small", 2_000), ("large", 400)):
         actor.hold(model=model).settle(signals=Signals(told=(Told(Kind.REQUESTS, amount),)))
     require(scene.limit(Kind.REQUESTS).amount == 400, "the latest of the strictest model holds")

@@ -5,8 +5,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.config.jsonc import MAX_DEPTH, Node, parse
 from cross_instance.errors import ConfigError

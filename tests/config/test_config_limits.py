@@ -6,8 +6,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.config import Settings, greatest_burst, load_settings
 from cross_instance.config.limits import EXACT, first_problem, midnight_pacific

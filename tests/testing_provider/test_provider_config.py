@@ -6,8 +6,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.errors import ConfigError
 from cross_instance.testing.provider import Constant, Fault, Limit, LogNormal, ProviderConfig, Uniform

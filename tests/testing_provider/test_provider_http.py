@@ -9,8 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.testing.provider import Constant, Limit, ProviderConfig, ProviderServer
 from cross_instance.testing.provider.http import HEAD_LIMIT, Malformed, Request, read_request

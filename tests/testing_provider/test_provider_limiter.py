@@ -6,8 +6,7 @@ from fractions import Fraction
 from itertools import accumulate
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.errors import ConfigError
 from cross_instance.testing.provider.charging import Charge, Usage, on_arrival, on_output, on_start

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from cross_instance.errors import ConfigError
 from cross_instance.testing.provider import Constant, Fault, Limit, ProviderConfig, ProviderServer

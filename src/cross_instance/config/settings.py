@@ -12,8 +12,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.config import limits as to_limits
-from cross_instance.config import schema
+from cross_instance.config import limits as to_limits, schema
 from cross_instance.providers import presets
 from cross_instance.rules.operations import AccountSpec, Kind, LimitSpec, Source
 

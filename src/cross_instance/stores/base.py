@@ -2,7 +2,8 @@
 
 1. `run(op)` decides one operation atomically and durably as far as the operation asks, then delivers its wakes.
 2. `wait(permit, timeout)` returns when a wake for that waiter has arrived, or at the timeout. Wakes are hints: they
-   may be lost or come twice, and one that arrives before `wait` is called is not lost.
+   may be lost or come twice, and one that arrives before `wait` is called is not lost. A permit has one waiter at a
+   time; of several wakes that nobody has waited for, the one with the earliest instant may stand for all.
 3. `close()` may be called twice; afterwards every call raises `StoreUnavailable`.
 """
 
@@ -26,7 +27,7 @@ class Store(Protocol):
         """Decide one operation.
 
         Raises `StoreUnavailable` where the store cannot be reached; the operation may or may not have happened, and
-        sending it again is safe.
+        sending it again is safe. Raises `ValueError` where the operation's figures cannot be stored; nothing happened.
         """
 
     def wait(self, permit: Permit, timeout: float, /) -> Wake | None:

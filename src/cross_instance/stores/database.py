@@ -11,7 +11,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import mmap
 import os
 from functools import partial
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ from cross_instance.stores.folder import FULL, describe
 if TYPE_CHECKING:
     from pathlib import Path
 
-FIRST_SIZE = 16 << 20
+FIRST_SIZE = 4 << 20
 LARGEST_SIZE = 4 << 30
 """Bytes of a map: where it starts, and where something other than its size must be wrong."""
 
@@ -97,6 +99,7 @@ class Database:
             map_async=self._in_place,
             meminit=False,
         )
+        _keep_from_children(self.path)
         try:
             self._check(length, (environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
         except BaseException:
@@ -143,8 +146,22 @@ class Database:
             return self.damaged(str(error))
         for number in (*FULL, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
             if str(error).endswith(os.strerror(number)):
-                return describe(OSError(number, os.strerror(number)), self.path)
+                cause = self._write_a_page() if number == errno.EIO else None
+                return describe(cause or OSError(number, os.strerror(number)), self.path)
         return StoreUnavailable(f"{self.path} cannot be used: {error}")
+
+    def _write_a_page(self) -> OSError | None:
+        """What the system says to one more page at the end of the file, where LMDB does not mind it.
+
+        LMDB calls a write that ended early an input/output error; usually the disk was full.
+        """
+        try:
+            with self.path.open("r+b", buffering=0) as file:
+                file.seek(0, os.SEEK_END)
+                file.write(bytes(mmap.PAGESIZE))
+        except OSError as error:
+            return error
+        return None
 
     def damaged(self, how: str) -> StoreCorrupt:
         """The error for a damaged file, with the way on."""
@@ -173,6 +190,15 @@ def _allocate(path: Path, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
     finally:
         os.close(descriptor)
+
+
+def _keep_from_children(path: Path) -> None:
+    """Make no descriptor of the file inheritable; LMDB leaves one that is, and does not tell which."""
+    file = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208  # only the names: the entries are links to anything
+        with contextlib.suppress(OSError):  # the listing's own descriptor, and what other threads close meanwhile
+            if os.path.samestat(os.fstat(int(name)), file):
+                os.set_inheritable(int(name), False)
 
 
 def _sync(path: Path) -> None:

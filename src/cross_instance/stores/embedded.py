@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=Result)
 
-LOOP_TRIES = 16
+LOOP_TRIES = 4
 """How often an event loop tries a busy gate, about as long as one operation takes, before a thread does."""
 
 
@@ -75,7 +75,7 @@ class EmbeddedStore(_Embedded):
         room, `StoreCorrupt` where a durable file is damaged, `StoreUnavailable` for the rest; in each case the
         operation may be sent again. Raises `ValueError` where its figures cannot be stored.
         """
-        environment = self._environment()
+        environment = self._shared or self._environment()
         result = environment.attempt(op, self._clock)
         if result is None:
             result = environment.insist(op, self._clock, time.monotonic() + self._patience)

@@ -124,36 +124,38 @@ def _mend(folder: Path, mode: int) -> None:
 
 def filesystem_of(folder: Path) -> str:
     """The type of the file system that holds a folder, as mountinfo names it ("" where it cannot be told)."""
-    mounts = _mounts_macos() if sys.platform == "darwin" else _mounts_linux()
     path = os.path.realpath(folder)
     best, kind = "", ""
-    for point, found in mounts:
+    for point, found in _mounts():
         inside = path == point or path.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, found
     return kind
 
 
-def _mounts_linux() -> list[tuple[str, str]]:
+def _mounts() -> list[tuple[str, str]]:
+    if sys.platform == "darwin":
+        return read_mount(subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=False).stdout)
     try:
-        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        return read_mountinfo(Path("/proc/self/mountinfo").read_text(errors="surrogateescape"))
     except OSError:
         return []
-    return [_read_mount(line) for line in lines]
 
 
-def _read_mount(line: str) -> tuple[str, str]:
-    """Mount point and type of one line of mountinfo (proc(5)); spaces and the like are octal escapes there."""
-    before, _, after = line.partition(" - ")
-    point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split(" ")[4])
-    return point, after.split(" ")[0]
-
-
-def _mounts_macos() -> list[tuple[str, str]]:
-    """`mount` says of every file system whether it is local: `/dev/disk1s1 on / (apfs, local, journaled)`."""
-    listed = subprocess.run(["/sbin/mount"], capture_output=True, text=True, check=False).stdout
+def read_mountinfo(text: str) -> list[tuple[str, str]]:
+    """Mount points and types of /proc/self/mountinfo (proc(5)); spaces and the like are octal escapes there."""
     mounts = []
-    for line in listed.splitlines():
+    for line in text.splitlines():
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), before.split(" ")[4])
+        mounts.append((point, after.split(" ")[0]))
+    return mounts
+
+
+def read_mount(text: str) -> list[tuple[str, str]]:
+    """The same of macOS's `mount`, which says of each whether it is local: `/dev/disk1s1 on / (apfs, local)`."""
+    mounts = []
+    for line in text.splitlines():
         match = re.fullmatch(r".* on (/.*) \((.*)\)", line)
         if match:
             kind, *options = match[2].split(", ")

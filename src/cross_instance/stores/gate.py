@@ -3,9 +3,10 @@
 1. The kernel drops the lock of a process that dies, at once, on Linux and macOS alike.
 2. Threads of a process share its descriptor and so its lock: a thread lock comes first, and is never held while
    waiting for another process.
-3. Waiting is trying again: a short spin that offers the processor to the holder, then sleeps. `flock` itself can wait,
-   but neither for a limited time nor, in an event loop, at all; a library must not use signals to change that. Under
-   four saturating processes both ways measured alike (p50 7 µs, p99 below 0.5 ms).
+3. Waiting is trying again: a few times at once, then after short sleeps. `flock` itself can wait, but neither for a
+   limited time nor, in an event loop, at all; a library must not use signals to change that. With four saturating
+   processes on two busy cores both ways measured alike (75 k and 67 k operations/s, longest wait 44 and 43 ms).
+   Yielding the processor instead of sleeping measured worse: up to 220 ms, for a yield gives up a whole time slice.
 4. The gate's file names the last process that entered, so that one which is stopped inside can be named. It is
    written only when it changes hands: reading it costs nothing, a map of the file shows it.
 5. It also counts the generations of the files behind it: who replaces one makes every process open them anew.
@@ -18,6 +19,7 @@ import mmap
 import os
 import struct
 import time
+import uuid
 from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,8 +33,8 @@ HOLDER, GENERATION = 0, 1
 """Where the file keeps what: signed 64-bit integers in the machine's order."""
 SIZE = 4096
 
-SPINS = 64
-"""Tries before the first sleep, about 1.5 µs each: several times what an operation takes."""
+TRIES_AT_ONCE = 4
+"""Tries before the first sleep."""
 SHORTEST, LONGEST = 50e-6, 10e-3
 """Sleeps between tries, in seconds: below 50 µs timers are not that exact (prctl(2), PR_SET_TIMERSLACK)."""
 CONTENDED = 0.1
@@ -46,10 +48,12 @@ class Gate:
 
     def __init__(self, path: Path) -> None:
         self._pid = os.getpid()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        if not path.exists():
+            _create(path)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            if os.fstat(self._descriptor).st_size < SIZE:
-                os.ftruncate(self._descriptor, SIZE)
+            length = os.fstat(self._descriptor).st_size
+            os.pwrite(self._descriptor, bytes(max(0, SIZE - length)), length)  # somebody has cut it short
             self._map = mmap.mmap(self._descriptor, SIZE, access=mmap.ACCESS_READ)
         except BaseException:
             os.close(self._descriptor)
@@ -96,11 +100,22 @@ class Gate:
         os.pwrite(self._descriptor, struct.pack("=q", value), 8 * field)
 
 
+def _create(path: Path) -> None:
+    """Make the file, unless another process does; under its name it is whole, and no read of its map meets a hole."""
+    new = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, bytes(SIZE))
+        with contextlib.suppress(FileExistsError):
+            os.link(new, path)
+    finally:
+        os.close(descriptor)
+        new.unlink()
+
+
 def tries(deadline: float) -> Iterator[None]:
-    """Pace tries to enter until `deadline` (`time.monotonic`), at least one: spin, sleep shortly, then longer."""
-    yield
-    for _ in range(SPINS):
-        os.sched_yield()
+    """Pace tries to enter until `deadline` (`time.monotonic`): some at once, then with short sleeps, then longer."""
+    for _ in range(TRIES_AT_ONCE):
         yield
     begun, pause = time.monotonic(), SHORTEST
     while (now := time.monotonic()) < deadline:

@@ -105,7 +105,7 @@ class Mailboxes:
         try:
             wake = await future
         except asyncio.CancelledError:
-            if not future.cancelled() and (wake := future.result()) is not None:
+            if future.done() and not future.cancelled() and (wake := future.result()) is not None:
                 self.deliver((wake,))
             raise
         finally:

@@ -15,7 +15,7 @@ import pytest
 
 from cross_instance.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from cross_instance.rules.apply import apply
-from cross_instance.rules.operations import Fenced, Instant, Join, Joined, Lock, Locked, Snapshot
+from cross_instance.rules.operations import Fenced, Instant, Join, Joined, Lock, Locked, Snapshot, Unlock
 from cross_instance.stores import database, folder as folders
 from cross_instance.stores.database import Database
 from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
@@ -457,3 +457,30 @@ def test_a_gate_that_stays_shut_is_told_in_time(folder: Path, asynchronous: bool
     holder.close()
     store.close()
     asyncio.run(twin.close())
+
+
+def test_a_cancelled_operation_never_lands_after_what_follows_it(folder: Path) -> None:
+    """Shut out by another process, an operation moves to the gate's thread; cancelled there, it must be over."""
+    plain = EmbeddedStore(folder)
+    me = join(plain)
+    holder = Gate(folder / folders.GATE)
+
+    async def main() -> None:
+        store = AsyncEmbeddedStore(folder)
+        for turn in range(20):
+            assert holder.enter()
+            taking = asyncio.ensure_future(store.run(Lock(me, "it", f"token {turn}", 60_000_000)))
+            for _ in range(turn):
+                await asyncio.sleep(0)
+            taking.cancel()
+            opener = threading.Timer(0.002, holder.leave)
+            opener.start()
+            await asyncio.gather(taking, return_exceptions=True)
+            opener.join()
+            await store.run(Unlock("it", f"token {turn}"))
+            assert locks(plain) == set()
+        await store.close()
+
+    asyncio.run(main())
+    holder.close()
+    plain.close()

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,6 +20,7 @@ from cross_instance.stores.environment import PATIENCE, Environment, machine_clo
 from cross_instance.stores.sharing import give_back, share
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
     from pathlib import Path
 
     from cross_instance.rules.operations import Operation, Wake
@@ -94,14 +96,17 @@ class AsyncEmbeddedStore(_Embedded):
     """An `AsyncStore` in a folder of this machine; several event loops may use it."""
 
     async def run(self, op: Operation[R], /) -> R:
-        """Decide one operation; raises as `EmbeddedStore.run` does. Cancelled, it may have happened or not."""
+        """Decide one operation; raises as `EmbeddedStore.run` does.
+
+        Cancelled, it has happened or never will: what follows it (a `Cancel`) cannot be overtaken by it.
+        """
         environment, deadline = self._environment(), time.monotonic() + self._patience
         if not op.durable:
             for _ in range(LOOP_TRIES):
                 result = None if environment.is_occupied() else environment.attempt(op, self._clock)
                 if result is not None:
                     return result
-        return await asyncio.wrap_future(environment.queue(op, self._clock, deadline))
+        return await _ended(environment.queue(op, self._clock, deadline))
 
     async def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
         """The next wake for a waiter, or None after `timeout` seconds; safe to cancel."""
@@ -110,3 +115,17 @@ class AsyncEmbeddedStore(_Embedded):
     async def close(self) -> None:
         """Let go of the folder; may be called twice."""
         self._close()
+
+
+async def _ended(queued: Future[R]) -> R:
+    """The answer of the gate's thread; cancelled, its operation is withdrawn or, where it runs already, waited for."""
+    answer = asyncio.wrap_future(queued)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        while not queued.cancel() and not answer.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({answer})
+        if not answer.cancelled() and answer.done():
+            answer.exception()  # looked at, so that asyncio does not report it as forgotten
+        raise

@@ -114,7 +114,7 @@ class Pulse:
     def _safely(self, duty: Callable[[], None]) -> None:
         try:
             duty()
-        except CrossInstanceError as error:
+        except (CrossInstanceError, OSError) as error:
             self._membership.note_trouble(error)
         except Exception:
             log.exception("the heartbeat of %s met an unexpected error", self._membership.instance_id)
@@ -122,6 +122,7 @@ class Pulse:
     def beat(self) -> None:
         """Say that the instance lives, and remove who fell silent or died."""
         membership = self._membership
+        membership.keep_presence()
         incarnation = membership.incarnation
         if isinstance(membership.run(Heartbeat(incarnation)), Fenced):
             membership.rejoin(incarnation)
@@ -141,7 +142,7 @@ class Pulse:
             self._lookout.done(trace, remove=trace.name in dead)
 
     def _known_dead(self, traces: list[Trace], world: World) -> dict[str, int]:
-        names = {trace.name for trace in traces}
+        names = {trace.name for trace in traces if self._lookout.confirms(trace)}
         return {
             name: instance.incarnation
             for instance in world.instances

@@ -1,7 +1,8 @@
 """Lookout: notice within half a second that another process of this machine has died.
 
 1. A file in `instances/` that nobody holds is the file of a dead instance (see `presence`).
-2. Its name is only a hint at which instance died; what the store knows decides.
+2. Its name is only a hint at which instance died; what the store knows decides. A new instance of that name may
+   have joined meanwhile: it holds the lock before it joins, so whoever has read the registry looks once more.
 3. A lock taken for looking is dropped explicitly: a child forked at that moment would otherwise keep it.
 """
 
@@ -12,9 +13,10 @@ import hashlib
 import os
 import time
 from contextlib import contextmanager
+from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.presence import SUFFIX, file_name, read_card, set_aside_if_damaged, try_lock
+from cross_instance.presence import SUFFIX, file_name, is_damaged, set_aside_if_damaged, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,9 +36,9 @@ class Trace(NamedTuple):
 
 @contextmanager
 def _looking_at(path: Path, how: int) -> Iterator[os.stat_result | None]:
-    """Hold the lock of another's file for a moment: its state, or None where it is held or missing."""
+    """Hold the lock of another's file for a moment: its state, or None where it is held, missing or no file."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         yield None
         return
@@ -45,7 +47,8 @@ def _looking_at(path: Path, how: int) -> Iterator[os.stat_result | None]:
             yield None
             return
         try:
-            yield os.fstat(descriptor)
+            state = os.fstat(descriptor)
+            yield state if S_ISREG(state.st_mode) else None
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
@@ -74,12 +77,15 @@ class Lookout:
         self._known &= dead
         return sorted(dead - self._known)
 
+    def confirms(self, trace: Trace) -> bool:
+        """Whether that file is still as it was found, and nobody holds it."""
+        return _trace(self._folder / trace.name) == trace
+
     def done(self, trace: Trace, *, remove: bool) -> None:
         """Say that a death has been dealt with; its file goes where no other store needs it any more."""
         self._known.add(trace)
         path = self._folder / trace.name
-        damaged = bool(path.exists() and path.stat().st_size and read_card(path) is None)
-        if remove or damaged or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
+        if remove or is_damaged(path) or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
             with _looking_at(path, fcntl.LOCK_EX) as state:
                 if state is not None and trace[1:] == (state.st_ino, state.st_mtime_ns):
                     set_aside_if_damaged(path)
@@ -92,7 +98,10 @@ class Lookout:
             age = self._interval
         if 0 <= age < self._interval:
             return False
-        self._stamp.touch(mode=0o600)
+        try:
+            self._stamp.touch(mode=0o600)
+        except FileNotFoundError:  # the folder was removed; there is nothing to see
+            return False
         return True
 
 

@@ -15,6 +15,7 @@ import platform
 import threading
 import uuid
 from collections import deque
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 from cross_instance._version import __version__
 from cross_instance.accounts import Accounts
-from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
+from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
 from cross_instance.heartbeat import Pulse
 from cross_instance.lookout import Lookout
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
@@ -36,9 +37,10 @@ from cross_instance.rules.operations import (
     Notice,
     Result,
 )
+from cross_instance.stores.folder import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from cross_instance.config import Settings
     from cross_instance.rules.operations import Operation
@@ -111,13 +113,13 @@ class Membership:
     def _join(self) -> None:
         self.store = self._open_store()
         try:
-            folder = self._folder()
-            self.machine = machine_of(folder)
-            presence = Presence.take(folder, self._card())
+            with self._usable_folder() as folder:
+                presence = Presence.take(folder, self._card())
+                self.machine = machine_of(folder)
             try:
                 self._admit()
-            except BaseException:
-                presence.release(remove=True)
+            except BaseException as error:  # it may be in the registry: then others must learn of this end
+                presence.release(remove=isinstance(error, DuplicateInstance))
                 raise
         except BaseException:
             self._close_store(self.store)
@@ -126,12 +128,13 @@ class Membership:
         self._pulse = Pulse(self, Lookout(folder, self.address), self.settings.heartbeat_interval)
         self._pulse.start()
 
-    def _folder(self) -> Path:
+    @contextmanager
+    def _usable_folder(self) -> Iterator[Path]:
+        """The folder of the lock files; what the system says against using it is told as `StoreUnavailable`."""
         try:
-            return instances_folder(self.settings.runtime_dir)
+            yield instances_folder(self.settings.runtime_dir)
         except OSError as error:
-            message = f"the runtime folder {self.settings.runtime_dir} cannot be used ({error.strerror})"
-            raise StoreUnavailable(f"{message}; name another one with PI_RUNTIME_DIR") from error
+            raise describe(error, Path(error.filename or self.settings.runtime_dir)) from error
 
     def _close_store(self, store: Store) -> None:
         if self._owns_store:
@@ -181,12 +184,24 @@ class Membership:
         with self._lock:
             if self.incarnation != fenced or not fenced:
                 return
-            log.warning("instance %s had been silent and was removed; it joins anew", self.instance_id)
+            log.warning("instance %s is not known any more; it joins anew", self.instance_id)
             try:
+                self.keep_presence()
                 self._admit()
             except DuplicateInstance as error:
                 message = f"instance {self.instance_id} was removed, and cannot join anew: {error}"
                 raise InstanceFenced(message) from error
+
+    def keep_presence(self) -> None:
+        """Be seen to live also where somebody has removed the file that says so, or the whole runtime folder.
+
+        Raises `DuplicateInstance` where another process has taken the id meanwhile.
+        """
+        with self._lock:
+            if self._presence is not None:
+                with self._usable_folder() as folder:
+                    self._presence.renew(self._card())
+                    self.machine = machine_of(folder)
 
     def leave(self, user: object) -> None:
         """Leave with the last user: waiters are dropped, permits still held are given back as charged."""
@@ -211,8 +226,8 @@ class Membership:
 
     def quit(self) -> None:
         """Leave whoever still uses it: the process ends."""
-        for user in list(self.users):
-            self.leave(user)
+        self.users.clear()
+        self.leave(None)
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+from contextlib import suppress
 from random import getrandbits
 from typing import TYPE_CHECKING, Self
 
@@ -30,11 +31,10 @@ if TYPE_CHECKING:
     from cross_instance.providers.tokens import Usage
     from cross_instance.rules.operations import Costs, Priority, Result, Signals
     from cross_instance.runtime import AsyncRuntime, Runtime
-    from cross_instance.stores.base import AsyncStore
+    from cross_instance.stores.base import AsyncStore, Store
 
 NEW, WAITING, HELD, CLOSED = "new", "waiting", "held", "closed"
 _PAUSING = (Outcome.REJECTED, Outcome.OVERLOADED)
-_INTERRUPTIONS = (asyncio.CancelledError, KeyboardInterrupt, SystemExit, GeneratorExit)
 
 
 class _Permit:
@@ -98,7 +98,7 @@ class _Permit:
         self._first_token: int | None = None
 
     def sent(self) -> None:
-        """The request goes out now. Durations count from here; a body that is cancelled before costs nothing."""
+        """The request goes out now: durations count from here."""
         if not self._sent_ns:
             self._sent_ns = time.monotonic_ns()
 
@@ -116,9 +116,10 @@ class _Permit:
         """Record how the request went; the end of the permit tells the store. Later calls add to earlier ones.
 
         `status`, `headers` and the first bytes of an error's `body` are read for what the provider says about
-        its limits, unless `signals` holds that already; `outcome` overrides what they mean. `usage`: the tokens
-        really used. `first_token`: seconds from sending to the first token. Raises `ValueError` for an outcome
-        that does not exist, `RuntimeError` after the permit was closed.
+        its limits, unless `signals` holds that already; `outcome` overrides what they mean: "ignored" says that the
+        request was never sent and costs nothing. `usage`: the tokens really used. `first_token`: seconds from
+        sending to the first token. Raises `ValueError` for an outcome that does not exist, `RuntimeError` after
+        the permit was closed.
         """
         if self.state is CLOSED:
             raise RuntimeError("the permit is closed: settle it before")
@@ -138,8 +139,10 @@ class _Permit:
     # --- what the protocol asks for (`Request`) --------------------------------------------------------------
 
     def rename(self) -> None:
-        """Take a new name, of the present incarnation."""
+        """Take a new name, of the present incarnation. Raises `RuntimeError` where the instance has left."""
         self.incarnation = self.membership.incarnation
+        if not self.incarnation:
+            raise RuntimeError("this runtime is closed")
         self.seq = next(self.membership.seqs)
 
     def operation(self) -> Acquire:
@@ -185,7 +188,7 @@ class _Permit:
     def _end(self, error: BaseException | None) -> Settle | None:
         """Close; what the store is to be told. None where it knows nothing of this permit, or no longer."""
         held, self.state = self.state is HELD, CLOSED
-        if not held or not self.incarnation or self.incarnation != self.membership.incarnation:
+        if not held or not self._is_known():
             return None
         now = time.monotonic_ns()
         sent = self._sent_ns or self._granted_ns
@@ -203,25 +206,31 @@ class _Permit:
         )
 
     def _unsettled(self, error: BaseException | None) -> Outcome:
-        """What a body that did not settle says by the way it ended."""
+        """What a body that did not settle says by the way it ended; its request may have gone out in any case."""
         if error is None:
             return Outcome.SUCCESS
-        if isinstance(error, _INTERRUPTIONS) and not self._sent_ns:
-            return Outcome.IGNORED
         return Outcome.TIMEOUT if isinstance(error, TimeoutError) else Outcome.ERROR
 
     def _withdrawal(self, error: BaseException) -> Cancel | None:
         """Close without a grant; what the store is to be told now."""
         self.state = CLOSED
+        if self.question is None or not self._is_known():
+            return None
         if isinstance(error, StoreUnavailable):
             self.membership.note_trouble(error)
-        if self.question is None:
-            return None
         cancel = Cancel(self.incarnation, self.seq)
         if isinstance(error, GeneratorExit):  # a coroutine that was thrown away cannot await any more
             self.membership.later(cancel)
             return None
         return cancel
+
+    def _is_known(self) -> bool:
+        """Whether the store may know this permit: it belongs to the present life of the instance."""
+        return self.incarnation != 0 and self.incarnation == self.membership.incarnation
+
+    def _forget_wakes(self, store: Store | AsyncStore) -> None:
+        with suppress(StoreUnavailable):  # closed meanwhile: it has forgotten everything
+            store.forget((self.incarnation, self.seq))
 
     def _heard(self, result: Result) -> None:
         if result.notices:
@@ -282,14 +291,14 @@ class Permit(_Permit):
         try:
             return drive(negotiate(self, answer, store.now), self._perform)
         finally:
-            store.forget((self.incarnation, self.seq))
+            self._forget_wakes(store)
 
     def _perform(self, step: Step) -> object:
         store = self.membership.store
         if isinstance(step, Wait):
             return store.wait(step.permit, step.seconds)
         if isinstance(step, Rejoin):
-            store.forget((self.incarnation, self.seq))
+            self._forget_wakes(store)
             self.membership.rejoin(step.incarnation)
             return None
         return store.run(step)
@@ -342,13 +351,13 @@ class AsyncPermit(_Permit):
         try:
             return await drive_async(negotiate(self, answer, self._store.now), self._perform)
         finally:
-            self._store.forget((self.incarnation, self.seq))
+            self._forget_wakes(self._store)
 
     async def _perform(self, step: Step) -> object:
         if isinstance(step, Wait):
             return await self._store.wait(step.permit, step.seconds)
         if isinstance(step, Rejoin):
-            self._store.forget((self.incarnation, self.seq))
+            self._forget_wakes(self._store)
             return await asyncio.to_thread(self.membership.rejoin, step.incarnation)
         return await self._store.run(step)
 

@@ -103,18 +103,29 @@ class Presence:
 
     @classmethod
     def take(cls, folder: Path, card: Card) -> Presence:
-        """Hold the lock of an instance id. Raises `DuplicateInstance` where another process holds it."""
+        """Hold the lock of an instance id.
+
+        Raises `DuplicateInstance` where another process holds it, `OSError` where the folder does not allow it.
+        """
         path = folder / file_name(card.instance_id)
         with _guard:
             held = _held.get(path)
             if held is not None:
                 held._holders += 1
                 return held
-            descriptor = _lock(path, card.instance_id)
-            set_aside_if_damaged(path)
-            _write(descriptor, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
-            presence = _held[path] = cls(path, descriptor)
+            presence = _held[path] = cls(path, _lock_and_write(path, card))
             return presence
+
+    def renew(self, card: Card) -> None:
+        """Hold the lock again where somebody has removed the file, or its folder, while it was held.
+
+        Raises `DuplicateInstance` where another process has taken the id meanwhile.
+        """
+        with _guard:
+            if not _is_at(self.path, self._descriptor):
+                descriptor = _lock_and_write(self.path, card)
+                os.close(self._descriptor)
+                self._descriptor = descriptor
 
     def release(self, *, remove: bool) -> None:
         """Let go. The last holder removes the file, unless others must still learn of this end from it."""
@@ -142,6 +153,17 @@ def _let_go_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+def _lock_and_write(path: Path, card: Card) -> int:
+    descriptor = _lock(path, card.instance_id)
+    try:
+        set_aside_if_damaged(path)
+        _write(descriptor, msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _lock(path: Path, instance_id: str) -> int:
@@ -189,9 +211,14 @@ def _pid_in(path: Path) -> int:
     return 0 if card is None else card.pid
 
 
+def is_damaged(path: Path) -> bool:
+    """Whether a file is there, and holds something other than it should."""
+    return path.exists() and path.stat().st_size > 0 and read_card(path) is None
+
+
 def set_aside_if_damaged(path: Path) -> None:
     """Report a damaged file and keep a copy of it; the caller holds its lock."""
-    if path.stat().st_size and read_card(path) is None:
+    if is_damaged(path):
         aside = path.with_suffix(f".corrupt-{time.time_ns()}")
         aside.write_bytes(path.read_bytes())
         log.warning("the instance file %s was damaged; what it held is in %s now", path, aside)

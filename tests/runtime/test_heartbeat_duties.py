@@ -57,9 +57,10 @@ def test_a_beat_keeps_the_instance_alive(timeline: Timeline, runtime: Runtime) -
 def test_an_instance_that_was_removed_joins_anew(
     timeline: Timeline, runtime: Runtime, caplog: pytest.LogCaptureFixture
 ) -> None:
-    timeline.run(Sweep((runtime.incarnation,)))
+    before = runtime.incarnation
+    timeline.run(Sweep((before,)))
     pulse_of(runtime).beat()
-    assert runtime.incarnation == 2
+    assert runtime.incarnation > before
     assert runtime.pi_instance_status()["coordinatorConnected"] is True
     assert "it joins anew" in caplog.text
 

@@ -102,7 +102,7 @@ class Caller:
 
     def __init__(self, runtime: Runtime, provider: str | None = None, account: str | None = None) -> None:
         self.runtime = runtime
-        self._provider = provider
+        self._provider = provider and provider.lower()
         self._account = account
         self._provider_for_host = lru_cache(HOSTS)(runtime.settings.provider_for_host)
 

@@ -3,19 +3,19 @@
 1. Everything that differs between the two libraries is their module, handed in as `http`.
 2. A transport wraps the real one, below redirects and below the SDK: it sees every attempt, and nothing that it does
    is visible above but time.
-3. The synchronous and the asynchronous half contain only what cannot be said without `await`; what happens is
-   decided in the flow.
+3. What happens is decided in the flow. The synchronous and the asynchronous classes, here and in `wires`, contain
+   only what cannot be said without `await`.
 """
 
 from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cross_instance.clients.calls import OWN_HEADERS, Caller, Head
+from cross_instance.clients.calls import Caller
 from cross_instance.clients.flow import arun, run, serve
+from cross_instance.clients.wires import AsyncWire, SyncWire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from cross_instance.clients.attempts import Attempt
     from cross_instance.clients.calls import Runtime
-    from cross_instance.clients.refusals import Refusal
 
 C = TypeVar("C")
 
@@ -72,145 +71,6 @@ class Library:
         return client
 
 
-class _Wire:
-    """One request's way through the library; the halves below add what does I/O."""
-
-    def __init__(self, library: Library, inner: Any, request: Any) -> None:
-        self._library = library
-        self._http = library.http
-        self._inner = inner
-        self._request = request
-        self._body = request.stream
-        self.timeouts: tuple[type[BaseException], ...] = (self._http.TimeoutException, TimeoutError)
-        self.head = Head(
-            method=request.method,
-            host=request.url.netloc.decode(),
-            path=request.url.raw_path.decode(),
-            headers=request.headers,
-            read_timeout=request.extensions.get("timeout", {}).get("read"),
-        )
-
-    def _outgoing(self, **extensions: Any) -> Any:
-        """The request as it is sent: without the headers that are for this library."""
-        request = self._request
-        headers = [(name, value) for name, value in request.headers.raw if name.decode().lower() not in OWN_HEADERS]
-        return self._http.Request(
-            request.method,
-            request.url,
-            headers=headers,
-            stream=self._body,
-            extensions={**request.extensions, **extensions},
-        )
-
-    def _tells_when_sent(self) -> bool:
-        """Whether the transport reports its progress, as the library's own do."""
-        return isinstance(self._inner, self._http.HTTPTransport | self._http.AsyncHTTPTransport)
-
-    def _stream_of(self, chunks: Any) -> Any:
-        return self._http.Request("POST", self._request.url, content=chunks).stream
-
-    def replayed(self, response: Any, body: bytes, headers: dict[str, str]) -> Any:
-        """See `Wire.replayed`."""
-        answer = self._response(response, self._http.ByteStream(body))
-        answer.headers.update(headers)
-        return answer
-
-    def refuse(self, refusal: Refusal, provider: str) -> Any:
-        """See `Wire.refuse`."""
-        return self._http.Response(refusal.status, headers=refusal.headers(), content=refusal.body(provider))
-
-    def _response(self, response: Any, stream: Any) -> Any:
-        return self._http.Response(
-            response.status_code, headers=response.headers, stream=stream, extensions=response.extensions
-        )
-
-
-class _SyncWire(_Wire):
-    """The steps, done when called."""
-
-    def keep_body(self, limit: int) -> bytes | None:
-        chunks, kept, size = iter(self._body), [], 0
-        for chunk in chunks:
-            kept.append(chunk)
-            size += len(chunk)
-            if size > limit and not isinstance(self._body, self._http.ByteStream):
-                self._body = self._stream_of(chain(kept, chunks))
-                return None
-        body = b"".join(kept)
-        self._body = self._http.ByteStream(body)
-        return body
-
-    def send(self, attempt: Attempt | None) -> Any:
-        if attempt is None:
-            return self._inner.handle_request(self._outgoing())
-        if not self._tells_when_sent():
-            attempt.sent()
-        return self._inner.handle_request(self._outgoing(trace=self._trace(attempt)))
-
-    def _trace(self, attempt: Attempt) -> Any:
-        outer = self._request.extensions.get("trace")
-
-        def trace(event: str, info: dict[str, Any]) -> None:
-            if _goes_out(event, info):
-                attempt.sent()
-            if outer is not None:
-                outer(event, info)
-
-        return trace
-
-    def read(self, response: Any) -> bytes:
-        try:
-            return b"".join(response.stream)
-        finally:
-            response.close()
-
-    def metered(self, response: Any, attempt: Attempt) -> Any:
-        return self._response(response, self._library.stream(response.stream, attempt, self.timeouts))
-
-
-class _AsyncWire(_Wire):
-    """The steps, to be awaited."""
-
-    async def keep_body(self, limit: int) -> bytes | None:
-        chunks, kept, size = aiter(self._body), [], 0
-        async for chunk in chunks:
-            kept.append(chunk)
-            size += len(chunk)
-            if size > limit and not isinstance(self._body, self._http.ByteStream):
-                self._body = self._stream_of(_achain(kept, chunks))
-                return None
-        body = b"".join(kept)
-        self._body = self._http.ByteStream(body)
-        return body
-
-    async def send(self, attempt: Attempt | None) -> Any:
-        if attempt is None:
-            return await self._inner.handle_async_request(self._outgoing())
-        if not self._tells_when_sent():
-            attempt.sent()
-        return await self._inner.handle_async_request(self._outgoing(trace=self._trace(attempt)))
-
-    def _trace(self, attempt: Attempt) -> Any:
-        outer = self._request.extensions.get("trace")
-
-        async def trace(event: str, info: dict[str, Any]) -> None:
-            if _goes_out(event, info):
-                attempt.sent()
-            if outer is not None:
-                await outer(event, info)
-
-        return trace
-
-    async def read(self, response: Any) -> bytes:
-        try:
-            return b"".join([chunk async for chunk in response.stream])
-        finally:
-            await response.aclose()
-
-    def metered(self, response: Any, attempt: Attempt) -> Any:
-        return self._response(response, self._library.async_stream(response.stream, attempt, self.timeouts))
-
-
 class _Transport:
     """A transport in which each model call takes its turn; closing it closes the wrapped one."""
 
@@ -227,7 +87,7 @@ class _Transport:
         self._inner.__exit__(*error)
 
     def handle_request(self, request: Any) -> Any:
-        return run(serve(self._caller, _SyncWire(self._library, self._inner, request)))
+        return run(serve(self._caller, SyncWire(self._library, self._inner, request)))
 
     def close(self) -> None:
         self._inner.close()
@@ -249,7 +109,7 @@ class _AsyncTransport:
         await self._inner.__aexit__(*error)
 
     async def handle_async_request(self, request: Any) -> Any:
-        return await arun(serve(self._caller, _AsyncWire(self._library, self._inner, request)))
+        return await arun(serve(self._caller, AsyncWire(self._library, self._inner, request)))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -313,15 +173,3 @@ class _AsyncStream:
         finally:
             self._attempt.abandoned()
             await self._attempt.permit.close()
-
-
-def _goes_out(event: str, info: dict[str, Any]) -> bool:
-    """Whether the library's trace says that the request's head is being written; a proxy's CONNECT does not count."""
-    return event.endswith(".send_request_headers.started") and info["request"].method != b"CONNECT"
-
-
-async def _achain(first: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    for chunk in first:
-        yield chunk
-    async for chunk in rest:
-        yield chunk

@@ -192,7 +192,7 @@ def charge(node: Node, costs: Units) -> list[int]:
     node.held += 1
     marks = [0] * BUCKETS
     for limit in node.limits:
-        if limit.kind is not Kind.CONCURRENCY:
+        if limit.kind is not Kind.CONCURRENCY and costs[INDEX[limit.kind]]:
             take(limit, costs[INDEX[limit.kind]])
             marks[ORDER[limit.kind]] = limit.charges
     return marks

@@ -125,7 +125,7 @@ class Permit(Record):
     """A request from its arrival to its settlement. `costs`: requests, tokens, input, output tokens, as charged.
 
     `marks` says for each node on its path (narrowest first) and each kind of bucket how many `charges` there had
-    been when this permit was charged; 0 where there was no such limit.
+    been when this permit was charged; 0 where nothing was.
 
     `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node.
     """

@@ -73,7 +73,7 @@ def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
             if not same_machine and present.deadline > at.mono:
                 return Duplicate(at=at, pid=present.pid, machine=present.host)
             remove(ledger, incarnation, certain=same_machine)
-    incarnation = _next_incarnation(tables)
+    incarnation = _next_incarnation(tables, at)
     instance = Instance(
         instance_id=op.instance_id,
         nonce=op.nonce,
@@ -97,9 +97,10 @@ def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
     return Joined(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), incarnation=incarnation)
 
 
-def _next_incarnation(tables: Tables) -> int:
+def _next_incarnation(tables: Tables, at: Instant) -> int:
+    """One more than the last; the first is the time in ms, so that a folder made anew repeats none of the old one."""
     last = tables.get(INCARNATIONS)
-    incarnation = 1 if last is None else int.from_bytes(last) + 1
+    incarnation = at.wall // 1000 if last is None else int.from_bytes(last) + 1
     tables.put(INCARNATIONS, incarnation.to_bytes(8))
     return incarnation
 

@@ -90,8 +90,9 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
         units = costs[INDEX[kind]]
         if units * limit.den > limit.level:
             return None
-        take(limit, units)
-        marks[ORDER[kind]] = limit.charges
+        if units:
+            take(limit, units)
+            marks[ORDER[kind]] = limit.charges
     node.held += 1
     return tuple(marks)
 

@@ -53,10 +53,10 @@ class World:
     def claims(self, accounts: Collection[str]) -> list[Claim]:
         """Who holds back everybody else, at every node below the cluster, or below each of these accounts."""
         found: list[Claim] = []
-        if CLUSTER in self.nodes:
+        if CLUSTER in self.nodes and accounts:
             accounts = {permit.account for permit in self.waiters.values()}
         firsts = [first for account in sorted(accounts) if (first := self._first_of_account(account, found))]
-        if CLUSTER in self.nodes and firsts:
+        if firsts and CLUSTER in self.nodes:
             placed = min(self._placed(order, CLUSTER) for order in firsts)
             firsts = [placed] if self._fits(CLUSTER, placed, found) else []
         found.extend(Claim("nowhere", _name(first), self.at.mono, frozenset()) for first in firsts)
@@ -114,11 +114,12 @@ class World:
         node, permit = self.nodes[name], self.permits[_name(order)]
         waits = [self._wait(node, limit, permit) for limit in node.limits]
         waits.append(max(0, node.paused_until - self.at.mono))
-        if set(waits) == {0} and permit.deadline > self.at.mono:
+        expired = permit.deadline < self.at.mono
+        if not expired and not any(wait is None or wait > 0 for wait in waits):
             return True
         known = [wait for wait in waits if wait is not None]
-        ready = self.at.mono + max(known) if permit.deadline > self.at.mono else self.at.mono
-        ready = None if len(known) < len(waits) and ready > self.at.mono else ready
+        ready = self.at.mono + max(known) if len(known) == len(waits) else None
+        ready = self.at.mono if expired else ready
         below = frozenset(waiter for waiter, other in self.waiters.items() if _is_below(name, other))
         found.append(Claim(name, _name(order), ready, below))
         return False

@@ -57,7 +57,7 @@ def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:
         uncharge(node, permit.costs, marks)
     flow = ledger.flow(permit.account, incarnation)
     if flow is not None:
-        usage.uncount(flow)
+        usage.uncount(flow, permit.arrival)
         flow.level += MINUTE * permit.reserved
     ledger.touched.add(permit.account)
 
@@ -128,7 +128,7 @@ def _live_first(ledger: Ledger, group: str) -> Order | None:
         if first is None:
             return None
         permit = ledger.known_permit(first.incarnation, first.seq)
-        if permit.deadline > ledger.now:
+        if permit.deadline >= ledger.now:
             return first
         dequeue(ledger, first.incarnation, first.seq, permit)
         ledger.drop_permit(first.incarnation, first.seq)

@@ -102,9 +102,10 @@ def carry_over(new: Limit, old: Limit, at: Instant) -> None:
     refill(old, at)
     same = (new.num, new.den, new.burst, new.anchor) == (old.num, old.den, old.burst, old.anchor)
     new.level = min(new.level, old.level if same else old.level // old.den * new.den)
-    new.charges, new.peaks = old.charges, old.peaks
+    new.charges, new.peaks, new.low = old.charges, old.peaks, old.low
     if not same:
         note(new, new.cap * new.den)
+        new.low = new.level
     new.at = max(new.at, old.at)
     if (new.anchor, new.period) == (old.anchor, old.period):
         new.window = max(new.window, old.window)
@@ -137,13 +138,6 @@ def set_guard(limit: Limit, spread: int) -> None:
         note(limit, limit.level + (cap - limit.cap) * limit.den)
     limit.cap = cap
     limit.level = min(limit.level, limit.cap * limit.den)
-
-
-def is_full(limit: Limit, at: Instant) -> bool:
-    """Whether a bucket owes nothing any more; slots, which are counted elsewhere, never do."""
-    if limit.kind is not Kind.CONCURRENCY:
-        refill(limit, at)
-    return limit.kind is Kind.CONCURRENCY or limit.level >= limit.cap * limit.den
 
 
 def units_of(costs: Costs) -> Units:
@@ -199,16 +193,21 @@ def charge(node: Node, costs: Units) -> list[int]:
 
 
 def take(limit: Limit, units: int) -> None:
-    """Take units from a bucket, or owe them."""
-    note(limit, limit.level)
+    """Take units from a bucket, or owe them.
+
+    Only a height to which the level rose since the last charge is noted: what falls from charge to charge can be
+    returned whole.
+    """
+    if limit.level > limit.low:
+        note(limit, limit.level)
     limit.charges += 1
-    limit.level = max(limit.level - units * limit.den, -EXACT + 1)
+    limit.level = limit.low = max(limit.level - units * limit.den, -EXACT + 1)
 
 
 def note(limit: Limit, level: int) -> None:
     """Remember how high the level stood before the next charge.
 
-    Kept are the last few heights that no later one reached; the oldest is counted with the next where there are more,
+    Kept are the last few heights that no later one reached; of more, the two nearest are counted as one, the higher,
     which can only make a credit smaller.
     """
     peaks = limit.peaks
@@ -216,7 +215,8 @@ def note(limit: Limit, level: int) -> None:
         peaks.pop()
     peaks.append((limit.charges, level))
     if len(peaks) > PEAKS:
-        peaks[:2] = [(peaks[1][0], peaks[0][1])]
+        at = min(range(PEAKS), key=lambda place: abs(peaks[place][1] - peaks[place + 1][1]))
+        peaks[at : at + 2] = [(peaks[at + 1][0], max(peaks[at][1], peaks[at + 1][1]))]
 
 
 def credit(limit: Limit, units: int, mark: int) -> None:
@@ -227,6 +227,7 @@ def credit(limit: Limit, units: int, mark: int) -> None:
     returned = min(units * limit.den, limit.cap * limit.den - max(highest, limit.level))
     if returned > 0:
         limit.level += returned
+        limit.low += returned
         limit.peaks = [(at, level + returned if at >= mark else level) for at, level in limit.peaks]
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EPOCH, take
+from cross_instance.rules.limits import EPOCH, note, take
 from cross_instance.rules.operations import FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
 from cross_instance.rules.specs import apply_told, rebuild
 
@@ -76,6 +76,7 @@ def _drain(account: Node, kind: Kind | None) -> None:
             continue
         keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
         take(limit, max(0, -(-(limit.level - keep) // limit.den)))
+        note(limit, limit.cap * limit.den)
         limit.at = max(limit.at, account.paused_until)
 
 

@@ -24,7 +24,7 @@ class Limit(Record):
     the guard. `at` is when the level was right; in the future while an overload drains it. A fixed window keeps the
     number of the present one in `window`. Concurrency uses `amount` alone (what is taken is the node's `held`) and
     never needs refilling: its `at` is for ever. `charges` counts the charges ever made,
-    `peaks` tells how high the level stood before some of the last (`limits.note`).
+    `peaks` tells how high the level stood before some of the last, `low` where it stood after the last (`limits.note`).
     """
 
     kind: Kind
@@ -43,6 +43,7 @@ class Limit(Record):
     window: int = 0
     charges: int = 0
     peaks: list[tuple[int, int]] = []
+    low: int = -(1 << 53) + 1
 
 
 class Node(Record):
@@ -54,7 +55,7 @@ class Node(Record):
     `revision` and `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens,
     concurrency), `streak` overloads
     in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed` is what instances
-    that left had used lately (`usage`); `retired` are buckets that nobody publishes now and that are not full yet.
+    that left had used lately (`usage`); `retired` are buckets that nobody publishes now.
     """
 
     limits: list[Limit] = []

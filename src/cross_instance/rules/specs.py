@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EXACT, ORDER, carry_over, is_full, new_limit, set_guard, start_low
+from cross_instance.rules.limits import EXACT, ORDER, carry_over, new_limit, set_guard, start_low
 from cross_instance.rules.operations import CLUSTER, MINUTE, Kind, LimitSpec, Notice, Source, Told
 from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
 
@@ -77,7 +77,7 @@ def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ..
             start_low(limit)
         set_guard(limit, node.spread)
         node.limits.append(limit)
-    node.retired = [limit for limit in old.values() if not is_full(limit, ledger.at)]
+    node.retired = [limit for limit in old.values() if limit.kind is not Kind.CONCURRENCY]
 
 
 def in_force(specs: list[LimitSpec], told: list[LimitSpec]) -> list[LimitSpec]:

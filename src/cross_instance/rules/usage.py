@@ -20,9 +20,10 @@ def count(flow: Flow, now: int) -> None:
     flow.used[-1] += 1
 
 
-def uncount(flow: Flow) -> None:
-    """Take one grant back: it was never used."""
-    flow.used[-1] = max(0, flow.used[-1] - 1)
+def uncount(flow: Flow, arrival: int) -> None:
+    """Take one grant back that was not used, if its request came in the present slot; an older one stays counted."""
+    if flow.slot == arrival // SLOT:
+        flow.used[-1] = max(0, flow.used[-1] - 1)
 
 
 def recent(used: list[int], slot: int, now: int) -> int:

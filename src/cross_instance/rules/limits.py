@@ -123,8 +123,9 @@ def refill(limit: Limit, at: Instant) -> None:
     if elapsed <= 0:
         return
     full = limit.cap * limit.den
-    to_fill = -(-(full - limit.level) // limit.num)
-    limit.level = full if elapsed >= to_fill else limit.level + limit.num * elapsed
+    if limit.level < full:
+        to_fill = -(-(full - limit.level) // limit.num)
+        limit.level = full if elapsed >= to_fill else limit.level + limit.num * elapsed
     limit.at = at.mono
 
 
@@ -254,7 +255,7 @@ def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | Non
             surplus = charged[place] - usage[place]
             if surplus > 0:
                 credit(limit, surplus, mark)
-            else:
+            elif surplus:
                 take(limit, -surplus)
 
 

@@ -47,6 +47,7 @@ INCARNATIONS = b"\x81"
 """The durable counter of incarnations; a key of its own."""
 
 _one = struct.Struct(">Q").pack
+_permit = struct.Struct(">cQQ").pack
 _two = struct.Struct(">QQ").pack
 unpack_one = struct.Struct(">Q").unpack
 _fifo_tail = struct.Struct(">QBQQ")
@@ -66,7 +67,7 @@ def numbered(table: bytes, number: int) -> bytes:
 
 def permit_key(incarnation: int, seq: int) -> bytes:
     """A permit or waiter; an instance's stand together, in the order of their fences."""
-    return PERMIT + _two(incarnation, seq)
+    return _permit(PERMIT, incarnation, seq)
 
 
 def fifo_prefix(group: str, incarnation: int, rank: int) -> bytes:

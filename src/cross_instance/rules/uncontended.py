@@ -122,7 +122,8 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled | None:
         if limit.at < at.mono:
             refill(limit, at)
     correct(node, permit.costs, permit.marks, None if op.usage is None else units_of(op.usage))
-    measure(node, op.delay)
+    if op.delay != node.spread:
+        measure(node, op.delay)
     tables.put(node_at, encode(node))
     tables.delete(permit_at)
     return Settled(at=at, known=True, paused_until=node.paused_until)

@@ -2,7 +2,7 @@
 
 1. A command is imported when it is called, so `--help` costs next to nothing; the table below holds its summary.
 2. What is wrong is told in one line on stderr, with exit code 2; nobody sees a traceback.
-3. Ctrl-C ends with exit code 130, a reader that went away (`| head`) with 141, both without a word.
+3. Ctrl-C ends with exit code 130, a reader that went away (`| head`) with 1, both without a word.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from cross_instance.errors import CrossInstanceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WRONG, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
-"""Exit codes; the last two are what a shell reports for SIGINT and SIGPIPE."""
+WRONG, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
+"""Exit codes: 130 is what a shell reports for SIGINT, 1 what click gives for a broken pipe."""
 
 
 class Entry(NamedTuple):
@@ -102,6 +102,8 @@ def run(command: click.Command, name: str, args: Sequence[str] | None = None) ->
         _fail(name, _text(error))
     except CrossInstanceError as error:
         _fail(name, str(error))
+    except OSError as error:
+        _fail(name, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     sys.exit(code if isinstance(code, int) else 0)
 
 

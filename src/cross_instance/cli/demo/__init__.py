@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cross_instance.cli.demo.scene import SECONDS
+from cross_instance.cli.demo.scene import PARTS, SECONDS
 from cross_instance.errors import CrossInstanceError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def demo(*, seconds: float, as_json: bool) -> None:
 
 async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
     from cross_instance.cli.demo.performance import perform
+    from cross_instance.cli.demo.processes import started
     from cross_instance.cli.demo.view import ALONE, SHARED, watching
 
     task = asyncio.current_task()
@@ -64,10 +65,11 @@ async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
-        with watching(ALONE, seconds) as watch:
-            alone = await perform(seconds, watch, shared=False)
-        with watching(SHARED, seconds) as watch:
-            return alone, await perform(seconds, watch, shared=True)
+        async with started("worker", *(part.name for part in PARTS)) as workers:
+            with watching(ALONE, seconds) as watch:
+                alone = await perform(workers, seconds, watch, shared=False)
+            with watching(SHARED, seconds) as watch:
+                return alone, await perform(workers, seconds, watch, shared=True)
     except asyncio.CancelledError:
         if terminated.is_set():
             sys.exit(TERMINATED)

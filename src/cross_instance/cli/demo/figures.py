@@ -1,8 +1,8 @@
 """What the demo measured, from two sources only: the provider's own count, and the callers' clocks.
 
-Requests and 429s are counted by the provider, from the start signal to the end of the run. A duration is the time from
-asking for a file's summary to having it, with every wait and retry inside; files still asked for at the end are not
-counted, which favours the run that makes them wait longest.
+Requests and 429s are counted by the provider, from the first request it saw to the end of the run. A duration is the
+time from asking for a file's summary to having it, with every wait and retry inside; files still asked for at the end
+are not counted, which favours the run that makes them wait longest.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cross_instance.cli.demo.scene import PARTS, ceiling
+from cross_instance.testing.provider.statistics import Statistics  # noqa: TC001 - msgspec reads the annotation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from cross_instance.cli.demo.scene import Ended
-    from cross_instance.testing.provider.statistics import Statistics
+    from cross_instance.cli.demo.scene import Ended, Part
 
 
 class Figures(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,6 +35,13 @@ class ProcessFigures(Figures, frozen=True):
     rate_limited: int
     p50: float | None
     p95: float | None
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What the provider had seen `seconds` after the first request."""
+
+    statistics: Statistics
+    seconds: float
 
 
 class RunFigures(Figures, frozen=True):
@@ -60,19 +67,18 @@ class RunFigures(Figures, frozen=True):
         return max((p.p95 for p in self.processes if p.tasks == 1 and p.p95 is not None), default=None)
 
 
-def run_figures(seen: Statistics, rate_limited: Statistics, finished: Mapping[str, Sequence[Ended]]) -> RunFigures:
+def run_figures(seen: Seen, finally_seen: Statistics, ended: Mapping[str, Sequence[Ended]]) -> RunFigures:
     """Figures from what the provider had seen when the run ended, its 429s counted to the very last."""
-    seconds, requests = seen.elapsed, seen.total.accepted
-    most = ceiling(seconds)
+    requests, most = seen.statistics.total.accepted, ceiling(seen.seconds)
     return RunFigures(
-        seconds=round(seconds, 3),
+        seconds=round(seen.seconds, 3),
         requests=requests,
         ceiling=round(most, 1),
-        requests_per_minute=round(60 * requests / seconds, 1),
-        ceiling_per_minute=round(60 * most / seconds, 1),
+        requests_per_minute=round(60 * requests / seen.seconds, 1),
+        ceiling_per_minute=round(60 * most / seen.seconds, 1),
         used=round(requests / most, 4),
-        rate_limited=rate_limited.total.rejected,
-        processes=tuple(_process(part.name, part.tasks, rate_limited, finished[part.name]) for part in PARTS),
+        rate_limited=finally_seen.total.rejected,
+        processes=tuple(_process(part, finally_seen, ended[part.name]) for part in PARTS),
     )
 
 
@@ -100,15 +106,15 @@ def seconds_text(seconds: float | None) -> str:
     return "none" if seconds is None else f"{seconds:.2f} s"
 
 
-def _process(name: str, tasks: int, seen: Statistics, finished: Sequence[Ended]) -> ProcessFigures:
-    answered = [call.seconds for call in finished if call.answered]
+def _process(part: Part, seen: Statistics, ended: Sequence[Ended]) -> ProcessFigures:
+    answered = [call.seconds for call in ended if call.answered]
     p50, p95 = percentiles(answered) or (None, None)
-    tally = seen.clients.get(name)
+    tally = seen.clients.get(part.name)
     return ProcessFigures(
-        name=name,
-        tasks=tasks,
+        name=part.name,
+        tasks=part.tasks,
         answered=len(answered),
-        gave_up=len(finished) - len(answered),
+        gave_up=len(ended) - len(answered),
         rate_limited=0 if tally is None else tally.rejected,
         p50=None if p50 is None else round(p50, 3),
         p95=None if p95 is None else round(p95, 3),

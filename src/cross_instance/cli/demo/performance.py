@@ -1,4 +1,4 @@
-"""One run of the demo: a fresh provider, four fresh processes, a start signal, and the figures at the end."""
+"""One run of the demo: a fresh provider, a start signal, a stop signal, and the figures in between."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
-from cross_instance.cli.demo.figures import run_figures
+from cross_instance.cli.demo.figures import Seen, run_figures
 from cross_instance.cli.demo.processes import started
-from cross_instance.cli.demo.scene import PARTS, Ended, Plan, own_files
-from cross_instance.testing.provider.statistics import Statistics
+from cross_instance.cli.demo.scene import OVER, PARTS, Ended, Plan, own_files
+from cross_instance.testing.provider.statistics import Record, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -26,23 +26,25 @@ if TYPE_CHECKING:
     Watch = Callable[[Statistics | None, Mapping[str, Sequence[Ended]]], None]
     """Called a few times a second with what has been seen so far; None before the start signal."""
 
+T = TypeVar("T")
+
+_OVER = msgspec.json.encode(OVER)
+
 EVERY = 0.2
 """Seconds between two looks at the provider's figures."""
 
 
-async def perform(seconds: float, watch: Watch, *, shared: bool) -> RunFigures:
-    """Run the four processes for so many seconds, sharing or each by itself. Raises `DemoError`."""
-    calls: dict[str, list[Ended]] = {part.name: [] for part in PARTS}
+async def perform(workers: Sequence[Child], seconds: float, watch: Watch, *, shared: bool) -> RunFigures:
+    """Have the four processes work for so many seconds, sharing or each by itself. Raises `DemoError`."""
+    calls: dict[str, list[Ended]] = {worker.name: [] for worker in workers}
     watch(None, calls)
     with TemporaryDirectory(prefix="cross-instance-demo-", ignore_cleanup_errors=True) as folder:
         _shut_off(Path(folder))
         async with started("provider", "provider") as (provider,):
             url = (await provider.hear()).decode()
-            async with started("worker", *calls) as workers:
-                await asyncio.gather(*(_brief(worker, url, folder, shared=shared) for worker in workers))
-                seen = await _watched(seconds, url, workers, calls, watch)
-                finished = {name: tuple(ended) for name, ended in calls.items()}
-            return run_figures(seen, await _statistics("GET", url), finished)
+            await asyncio.gather(*(_brief(worker, url, folder, shared=shared) for worker in workers))
+            seen, ended = await _watched(seconds, url, workers, calls, watch)
+            return run_figures(seen, await _statistics("GET", url), ended)
 
 
 def _shut_off(folder: Path) -> None:
@@ -63,39 +65,58 @@ async def _brief(worker: Child, url: str, folder: str, *, shared: bool) -> None:
 
 async def _watched(
     seconds: float, url: str, workers: Sequence[Child], calls: dict[str, list[Ended]], watch: Watch
-) -> Statistics:
-    """Give the start signal and watch until the time is over; what the provider had seen then."""
+) -> tuple[Seen, dict[str, tuple[Ended, ...]]]:
+    """Start the workers, watch until the time is over, and stop them; what provider and workers had seen then."""
     await _statistics("DELETE", url)
     end = time.monotonic() + seconds
-    for worker in workers:
-        await worker.tell(b"go")
+    await _signal(workers)
     listeners = [asyncio.ensure_future(_listen(worker, calls[worker.name])) for worker in workers]
     try:
         while (left := end - time.monotonic()) > 0:
             watch(await _statistics("GET", url), calls)
-            ended, _ = await asyncio.wait(listeners, timeout=min(EVERY, left), return_when=asyncio.FIRST_COMPLETED)
-            for listener in ended:
+            early, _ = await asyncio.wait(listeners, timeout=min(EVERY, left), return_when=asyncio.FIRST_COMPLETED)
+            for listener in early:
                 listener.result()
-        return await _statistics("GET", url)
+        statistics = await _statistics("GET", url)
+        ended = {name: tuple(of_one) for name, of_one in calls.items()}
+        await _signal(workers)
+        await asyncio.gather(*listeners)
     finally:
         for listener in listeners:
             listener.cancel()
+    return Seen(statistics, statistics.elapsed - await _first_request(url)), ended
+
+
+async def _signal(workers: Sequence[Child]) -> None:
+    """The signal to start, and the one to stop."""
+    for worker in workers:
+        await worker.tell(b"")
 
 
 async def _listen(worker: Child, calls: list[Ended]) -> None:
+    """Collect calls until the worker's run is over."""
     async for line in worker.lines():
+        if line.strip() == _OVER:
+            return
         calls.append(msgspec.json.decode(line, type=Ended))
 
 
 async def _statistics(method: str, url: str) -> Statistics:
     """What the provider has seen so far, or, with DELETE, forget it."""
-    return await asyncio.to_thread(_ask, method, urlsplit(url).netloc)
+    return await asyncio.to_thread(_ask, method, url, "stats", Statistics)
 
 
-def _ask(method: str, address: str) -> Statistics:
-    connection = HTTPConnection(address, timeout=10)
+async def _first_request(url: str) -> float:
+    """When the first request of this run arrived, in seconds from the start signal."""
+    journal = await asyncio.to_thread(_ask, "GET", url, "journal", tuple[Record, ...])
+    return min((record.at for record in journal), default=0.0)
+
+
+def _ask(method: str, url: str, what: str, form: type[T]) -> T:
+    """Ask the provider's admin endpoint."""
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=10)
     try:
-        connection.request(method, "/_admin/stats")
-        return msgspec.json.decode(connection.getresponse().read(), type=Statistics)
+        connection.request(method, f"/_admin/{what}")
+        return msgspec.json.decode(connection.getresponse().read(), type=form)
     finally:
         connection.close()

@@ -64,6 +64,11 @@ class Child:
             yield line
         raise DemoError(self._early())
 
+    def terminate(self) -> None:
+        """End it at once, whatever it is doing."""
+        if self._process.returncode is None:
+            self._process.terminate()
+
     async def end(self) -> None:
         """Have it end, and kill it if it does not."""
         self._stdin.close()
@@ -86,6 +91,10 @@ async def started(module: str, *names: str) -> AsyncIterator[list[Child]]:
         for name in names:
             children.append(await _start(module, name))  # noqa: PERF401 - those started so far must be ended
         yield children
+    except BaseException:
+        for child in children:
+            child.terminate()
+        raise
     finally:
         await asyncio.gather(*(child.end() for child in children))
 
@@ -99,6 +108,12 @@ async def _start(module: str, name: str) -> Child:
         process_group=0,
     )
     return Child(name, process)
+
+
+def report(line: bytes) -> None:
+    """Say a line to the demo, from within one of its processes; a demo that is gone hears nothing."""
+    with suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), line + b"\n")
 
 
 def _environment() -> dict[str, str]:

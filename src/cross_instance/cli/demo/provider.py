@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import sys
 
+from cross_instance.cli.demo.processes import report
 from cross_instance.cli.demo.scene import BURST, FASTEST, REQUESTS_PER_MINUTE, SLOWEST
 from cross_instance.testing.provider import Limit, ProviderConfig, ProviderServer, Uniform
 
 
 async def _serve(config: ProviderConfig) -> None:
     async with ProviderServer(config) as server:
-        sys.stdout.write(f"{server.url}\n")
-        sys.stdout.flush()
+        report(server.url.encode())
         await asyncio.to_thread(sys.stdin.read)
 
 
@@ -27,6 +27,8 @@ if __name__ == "__main__":
                 latency=Uniform(FASTEST, SLOWEST),
                 share_accounts=True,
                 charge_failed=False,
+                retry_after=False,
+                journal=1_000_000,
             )
         )
     )

@@ -41,12 +41,13 @@ def watching(title: str, seconds: float) -> Iterator[Watch]:
     with Live(console=console, auto_refresh=False, transient=True) as live:
 
         def watch(seen: Statistics | None, calls: Mapping[str, Sequence[Ended]]) -> None:
-            live.update(_scene(title, seconds, seen, calls), refresh=True)
+            live.update(picture(title, seconds, seen, calls), refresh=True)
 
         yield watch
 
 
-def _scene(title: str, seconds: float, seen: Statistics | None, calls: Mapping[str, Sequence[Ended]]) -> Group:
+def picture(title: str, seconds: float, seen: Statistics | None, calls: Mapping[str, Sequence[Ended]]) -> Group:
+    """One moment of a run."""
     if seen is None:
         return Group(Text(title, style="bold"), Text("starting a provider and four processes …", style="dim"))
     progress = Table.grid(padding=(0, 1))

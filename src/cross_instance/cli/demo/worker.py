@@ -2,19 +2,18 @@
 
 It summarises files with OpenAI's own SDK, with nothing changed but, in the shared run, the client's `http_client`.
 
-1. The first line of standard input is its `Plan`; it says "ready", and begins with the next line.
-2. Where the SDK gives up, it asks for the same file again, as a patient script would.
-3. Every call that has ended is a line of standard output (`Ended`).
-4. When standard input ends, so does it: it leaves nothing behind, however the demo ended.
+1. A run is three lines of standard input: a `Plan`, upon which it says `READY`; the signal to start; the one to stop,
+   upon which it says `OVER`. When standard input ends, so does the process, however the demo ended.
+2. In between, every call that has ended is a line of standard output (`Ended`).
+3. Where the SDK gives up, it asks for the same file again, as a patient script would.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -23,17 +22,18 @@ import msgspec
 import openai
 
 from cross_instance import AsyncRuntime
-from cross_instance.cli.demo.scene import BURST, EXCERPT, MODEL, REQUESTS_PER_MINUTE, Ended, Plan
+from cross_instance.cli.demo.processes import report
+from cross_instance.cli.demo.scene import BURST, EXCERPT, MODEL, OVER, READY, REQUESTS_PER_MINUTE, Ended, Plan
 from cross_instance.config import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     import httpx2
+    from openai.resources.chat.completions import AsyncCompletions
 
     from cross_instance.config import Settings
 
-READY = "ready"
 API_KEY = "demo"
 """The provider takes any."""
 
@@ -71,35 +71,49 @@ async def opened(plan: Plan) -> AsyncIterator[openai.AsyncOpenAI]:
             yield client
 
 
-async def _work() -> None:
-    commands = await _standard_input()
-    plan = msgspec.json.decode(await commands.readline(), type=Plan)
+async def _main() -> None:
+    reader, commands = await _standard_input(), asyncio.Queue[bytes]()
+    async with asyncio.TaskGroup() as group:
+        serving = group.create_task(_serve(commands))
+        async for line in reader:
+            commands.put_nowait(line)
+        serving.cancel()
+
+
+async def _serve(commands: asyncio.Queue[bytes]) -> None:
+    while True:
+        await _run(msgspec.json.decode(await commands.get(), type=Plan), commands)
+        report(msgspec.json.encode(OVER))
+
+
+async def _run(plan: Plan, commands: asyncio.Queue[bytes]) -> None:
+    """Work by the plan between two signals; ready is who has a connection, and the SDK loaded as far as it will be."""
     async with opened(plan) as client:
         await client.models.list()
-        _tell(READY)
-        if not await commands.readline():
-            return
+        chat = client.chat.completions
+        report(msgspec.json.encode(READY))
+        await commands.get()
         files = cycle(plan.files)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_summarise_all(client, files)) for _ in range(plan.tasks)]
-            await commands.read()
+            tasks = [group.create_task(_summarise_all(chat, files)) for _ in range(plan.tasks)]
+            await commands.get()
             for task in tasks:
                 task.cancel()
 
 
-async def _summarise_all(client: openai.AsyncOpenAI, files: Iterator[str]) -> None:
+async def _summarise_all(chat: AsyncCompletions, files: Iterator[str]) -> None:
     for file in files:
-        text = await asyncio.to_thread(_excerpt, file)
+        text = _excerpt(file)
         begun, answered = time.monotonic(), False
         while not answered:
-            answered = await _summarise(client, file, text)
-            _tell(Ended(time.monotonic() - begun, answered))
+            answered = await _summarise(chat, file, text)
+            report(msgspec.json.encode(Ended(time.monotonic() - begun, answered)))
 
 
-async def _summarise(client: openai.AsyncOpenAI, file: str, text: str) -> bool:
+async def _summarise(chat: AsyncCompletions, file: str, text: str) -> bool:
     """Ask for one file's summary; False where the SDK gave up."""
     try:
-        await client.chat.completions.create(
+        await chat.create(
             model=MODEL,
             max_completion_tokens=60,
             messages=[{"role": "user", "content": f"Summarise {file} in one sentence:\n\n{text}"}],
@@ -119,10 +133,5 @@ async def _standard_input() -> asyncio.StreamReader:
     return reader
 
 
-def _tell(line: object) -> None:
-    with suppress(BrokenPipeError):  # the demo is gone; standard input says so too
-        os.write(sys.stdout.fileno(), msgspec.json.encode(line) + b"\n")
-
-
 if __name__ == "__main__":
-    asyncio.run(_work())
+    asyncio.run(_main())

@@ -35,7 +35,7 @@ class Request(NamedTuple):
     keep_alive: bool
 
 
-class Malformed(Exception):  # noqa: N818 - says what the request is
+class Malformed(Exception):
     """The peer does not speak HTTP/1.1; `status` is the answer."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -31,7 +31,7 @@ _IMAGES = frozenset(
 encode = msgspec.json.Encoder().encode
 
 
-class BadRequest(Exception):  # noqa: N818 - the name of the status
+class BadRequest(Exception):
     """The request cannot be served; the message says why."""
 
 

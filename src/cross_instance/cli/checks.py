@@ -1,0 +1,214 @@
+"""The doctor's checks, each a function of what it looks at that gives its findings.
+
+1. A check says what it found and, unless all is well, how to mend it.
+2. Nothing is changed: a folder that does not exist yet is not made, a store is opened only where there is one.
+3. A check whose ground is missing (no store, since its folder cannot be used) is left out: the cause was told.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import stat
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from cross_instance._version import __version__
+from cross_instance.cli.looking import look
+from cross_instance.config import load_settings, without_password
+from cross_instance.errors import ConfigError, StoreBusy, StoreUnavailable
+from cross_instance.rules.operations import SECOND
+from cross_instance.status import limits_of, place_of
+from cross_instance.stores.folder import NETWORK, OURS, WAY_OUT, filesystem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from cross_instance.config import Settings
+    from cross_instance.rules.operations import World
+
+Level = Literal["ok", "warn", "fail"]
+
+SDKS = {"openai": ((2, "httpx"), (3, "httpx2")), "anthropic": ((0, "httpx"), (1, "httpx2")), "google-genai": ()}
+"""From which major on an SDK takes clients of which library (provider SDKs' own requirements)."""
+
+BUILT = 1_700_000_000
+"""A Unix time before this package was made: a clock that shows less is not set."""
+SKEW = 2 * SECOND
+"""µs that the store's clock may differ from this machine's."""
+
+
+class Check(NamedTuple):
+    """One finding; `mend` says what to do about it."""
+
+    name: str
+    level: Level
+    finding: str
+    mend: str = ""
+
+
+def every() -> Iterator[Check]:
+    """All checks, in the order in which one rests on the other."""
+    yield _system()
+    yield from _sdks()
+    try:
+        settings = load_settings()
+    except ConfigError as error:
+        yield Check("configuration", "fail", str(error), "see docs/reference/configuration.md for what is accepted")
+        return
+    yield from _configuration(settings)
+    folder = list(_folder(settings.runtime_dir))
+    yield from folder
+    if any(check.level == "fail" for check in folder) and settings.store is None:
+        return
+    yield from _store(settings)
+
+
+def _system() -> Check:
+    name = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return Check("system", "ok", f"{name}, cross-instance-runtime {__version__}")
+
+
+def _sdks() -> Iterator[Check]:
+    found = {name: version for name in (*SDKS, "httpx", "httpx2") if (version := _installed(name))}
+    sdks = {name: found[name] for name in SDKS if name in found}
+    if not sdks:
+        yield Check("sdks", "ok", "none installed; permit() works without one")
+    for name, version in sdks.items():
+        needed = [library for major, library in SDKS[name] if _major(version) >= major][-1:]
+        missing = [library for library in needed if library not in found]
+        if missing:
+            mend = f"install the package with its extra `{missing[0]}`"
+            yield Check("sdks", "warn", f"{name} {version} without {missing[0]}: http_client() cannot serve it", mend)
+        else:
+            yield Check("sdks", "ok", f"{name} {version}{''.join(f', with {library}' for library in needed)}")
+
+
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _major(version: str) -> int:
+    head = version.partition(".")[0]
+    return int(head) if head.isdecimal() else 0
+
+
+def _configuration(settings: Settings) -> Iterator[Check]:
+    origins = {entry.origin.rsplit(":", 1)[0] if "/" in entry.origin else entry.origin for entry in settings.entries()}
+    sources = sorted(origins - {"default", "preset", "guess"})
+    yield Check("configuration", "ok", f"from {', '.join(sources)}" if sources else "nothing is set: defaults")
+    if not settings.enabled:
+        origin = settings.origin_of("enabled")
+        yield Check("configuration", "warn", f"coordination is switched off ({origin})", "set enabled to true")
+
+
+def _folder(folder: Path) -> Iterator[Check]:
+    """Whether the runtime folder can be used, or made."""
+    if not folder.exists():
+        parent = next(path for path in folder.parents if path.exists())
+        if os.access(parent, os.W_OK | os.X_OK):
+            yield Check("folder", "ok", f"{folder} will be made at the first use")
+        else:
+            yield Check("folder", "fail", f"{folder} cannot be made: {parent} is not writable", WAY_OUT)
+        yield from _file_system(parent)
+        return
+    if not folder.is_dir():
+        yield Check("folder", "fail", f"{folder} is not a folder", WAY_OUT)
+        return
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        yield Check("folder", "fail", f"{folder} belongs to the user with id {found.st_uid}", WAY_OUT)
+    elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        yield Check("folder", "fail", f"{folder} cannot be read and written", f"chmod 700 {folder}")
+    elif found.st_mode & 0o077:
+        yield _open_to_others(folder, found.st_mode)
+    else:
+        yield Check("folder", "ok", f"{folder}, mode 700")
+    yield from _file_system(folder)
+    yield from _damaged(folder / "instances")
+
+
+def _open_to_others(folder: Path, mode: int) -> Check:
+    """The store closes a folder of its own; it leaves others as they are, and refuses them."""
+    names = {path.name for path in folder.iterdir()}
+    finding = f"{folder} is open to others (mode {stat.S_IMODE(mode):o})"
+    if mode & stat.S_ISVTX or (names and not names & OURS):
+        return Check("folder", "fail", f"{finding} and holds other things", WAY_OUT)
+    return Check("folder", "warn", finding, f"it is closed at the next use; now: chmod 700 {folder}")
+
+
+def _file_system(folder: Path) -> Iterator[Check]:
+    kind = filesystem_of(folder)
+    if kind in NETWORK:
+        yield Check("file system", "fail", f"{folder} is on a network file system ({kind})", WAY_OUT)
+    else:
+        yield Check("file system", "ok", kind or "of unknown type")
+
+
+def _damaged(instances: Path) -> Iterator[Check]:
+    aside = sorted(instances.glob("*.corrupt-*"))
+    if aside:
+        finding = f"{len(aside)} damaged instance files were set aside, the last one is {aside[-1]}"
+        yield Check("instances", "warn", finding, "nothing rests on them: look what wrote there, then remove them")
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    address = without_password(settings.store or str(settings.runtime_dir))
+    try:
+        begun = time.time_ns()
+        world = look(settings)
+    except StoreBusy as error:
+        mend = f"let it go on (kill -CONT {error.pid}) or end it" if error.pid else "look what holds it"
+        yield Check("store", "fail", str(error), mend)
+    except (StoreUnavailable, ConfigError) as error:
+        yield Check("store", "fail", str(error), "what it says; then run this again")
+    else:
+        if world is None:
+            yield Check("store", "ok", f"{address} is not in use yet")
+            yield from _clock(time.time_ns() // 1000)
+            return
+        held = (time.time_ns() - begun) / 1e6
+        yield Check("store", "ok", f"{address}, opened and read in {held:.0f} ms, {len(world.instances)} instances")
+        yield from _clock(world.at.wall)
+        yield from _beats(world)
+        yield from _notices(world)
+        yield from _sources(settings, world)
+
+
+def _clock(store_wall: int) -> Iterator[Check]:
+    """Wall time dates what is learned and daily limits; decisions within a boot do not rest on it."""
+    now = time.time_ns() // 1000
+    if now < BUILT * SECOND:
+        yield Check("clock", "fail", "this machine's clock is not set", "set it, by NTP best")
+    elif abs(now - store_wall) > SKEW:
+        finding = f"this machine's clock is {(now - store_wall) / SECOND:+.1f} s off the store's"
+        yield Check("clock", "warn", finding, "set both by NTP")
+    else:
+        yield Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(now / SECOND)))
+
+
+def _beats(world: World) -> Iterator[Check]:
+    ahead = [instance.instance_id for instance in world.instances if instance.beat_at > world.at.wall + SKEW]
+    if ahead:
+        yield Check("clock", "warn", f"the clock was set back since {', '.join(ahead)} last beat", "none needed")
+
+
+def _notices(world: World) -> Iterator[Check]:
+    for node in world.nodes:
+        for notice in node.notices:
+            mend = "make the configuration of all processes the same" if "conflict" in notice.topic else ""
+            yield Check("notice", "warn", f"{notice.topic}: {notice.text}", mend)
+
+
+def _sources(settings: Settings, world: World) -> Iterator[Check]:
+    """Limits that nobody has confirmed."""
+    used = {place_of(node.node).provider for node in world.nodes} - {""}
+    guessed = sorted({limit.provider for limit in limits_of(world, settings) if limit.source == "guess"} & used)
+    for provider in guessed:
+        mend = f"set providers.{provider}.requestsPerMinute in .pi/config.json"
+        yield Check("limits", "warn", f"the limits of {provider} are guessed", mend)

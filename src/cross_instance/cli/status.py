@@ -1,0 +1,131 @@
+"""`cross-instance status`, and `pi_instance_status` as the user guide prints it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cross_instance.cli.looking import as_json, camel, columns, look
+from cross_instance.config import load_settings, without_password
+from cross_instance.rules.operations import SECOND, World
+from cross_instance.status import Status, format_instance_status, instance_status, place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cross_instance.config import Settings
+    from cross_instance.rules.operations import InstanceState, NodeState
+
+INSTANCE_HEADINGS = ("instance", "pid", "host", "joined", "last beat", "held", "waiting")
+INSTANCE_NUMBERS = frozenset({1, 3, 4, 5, 6})
+ACCOUNT_HEADINGS = ("account", "model", "last 60 s", "held", "ghosts", "waiting", "guard", "paused")
+ACCOUNT_NUMBERS = frozenset({2, 3, 4, 5, 6, 7})
+NOBODY = "No instance is connected."
+
+
+@click.command()
+@click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
+def status(*, as_json_: bool) -> None:
+    """Show the instances, the accounts they share, and what must not stay silent.
+
+    Held: permits for calls under way. Ghosts: slots of instances that fell silent, counted for a while because their
+    calls may still run. Guard: requests left unspent so that delays cause no 429.
+    """
+    settings = load_settings()
+    world = look(settings)
+    click.echo(as_json(_to_dict(settings, world)) if as_json_ else "\n".join(_lines(settings, world)))
+
+
+@click.command()
+@click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
+def pi_instance_status(*, as_json_: bool) -> None:
+    """Show every instance, its requests under way and its use of each provider, as in the user guide."""
+    settings = load_settings()
+    world = look(settings)
+    if as_json_:
+        instances = () if world is None else world.instances
+        click.echo(as_json([instance_status(_seen_by(instance, settings, world)) for instance in instances]))
+    else:
+        click.echo(NOBODY if world is None else format_instance_status(world))
+
+
+def _seen_by(instance: InstanceState, settings: Settings, world: World | None) -> Status:
+    return Status(
+        instance_id=instance.instance_id,
+        incarnation=instance.incarnation,
+        enabled=settings.enabled,
+        store=_store(settings),
+        degraded=None,
+        notices=(),
+        world=world,
+    )
+
+
+def _store(settings: Settings) -> str:
+    return without_password(settings.store or str(settings.runtime_dir))
+
+
+def _to_dict(settings: Settings, world: World | None) -> dict[str, Any]:
+    return {
+        "store": _store(settings),
+        "enabled": settings.enabled,
+        "instances": [] if world is None else camel(world.instances),
+        "accounts": [] if world is None else camel(world.nodes),
+        "locks": [] if world is None else camel(world.locks),
+    }
+
+
+def _lines(settings: Settings, world: World | None) -> Iterator[str]:
+    yield f"Store: {_store(settings)}"
+    if not settings.enabled:
+        yield "Coordination is switched off for processes with these settings: every request passes at once."
+    if world is None or not world.instances:
+        yield NOBODY
+    if world is None:
+        return
+    if world.instances:
+        rows = [INSTANCE_HEADINGS, *(_instance_row(world, instance) for instance in world.instances)]
+        yield from ("", *columns(rows, INSTANCE_NUMBERS))
+    if world.nodes:
+        rows = [ACCOUNT_HEADINGS, *(_account_row(world, node) for node in world.nodes)]
+        yield from ("", *columns(rows, ACCOUNT_NUMBERS))
+    notices = [f"{notice.topic}: {notice.text}" for node in world.nodes for notice in node.notices]
+    if notices:
+        yield from ("", *notices)
+
+
+def _instance_row(world: World, instance: InstanceState) -> tuple[str, ...]:
+    return (
+        instance.instance_id,
+        str(instance.pid),
+        instance.host,
+        _ago(world.at.wall - instance.joined_at),
+        _ago(world.at.wall - instance.beat_at),
+        str(instance.held),
+        str(instance.waiting),
+    )
+
+
+def _account_row(world: World, node: NodeState) -> tuple[str, ...]:
+    place = place_of(node.node)
+    pause = max(0, node.paused_until - world.at.mono)
+    return (
+        place.label or "(all accounts)",
+        place.pattern or "all",
+        "" if place.pattern or not place.provider else str(node.used),
+        str(node.held),
+        str(node.ghosts),
+        str(node.waiting),
+        str(max((limit.guard for limit in node.limits), default=0)),
+        f"{pause / SECOND:.1f} s" if pause else "",
+    )
+
+
+def _ago(microseconds: int) -> str:
+    seconds = max(0, microseconds) // SECOND
+    if seconds < 60:
+        return f"{seconds} s ago"
+    if seconds < 3600:
+        return f"{seconds // 60} min ago"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min ago"

@@ -16,14 +16,14 @@ from contextlib import contextmanager
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.presence import SUFFIX, file_name, is_damaged, set_aside_if_damaged, try_lock
+from cross_instance.presence import SUFFIX, file_name, is_damaged, read_card, set_aside_if_damaged, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 FORGOTTEN_AFTER = 3600.0
-"""Seconds after which the file of an instance that this store does not know is removed."""
+"""Seconds after which the file of an instance of another store is removed."""
 
 
 class Trace(NamedTuple):
@@ -64,6 +64,7 @@ class Lookout:
 
     def __init__(self, folder: Path, store: str, interval: float = 0.2) -> None:
         self._folder = folder
+        self._store = store
         self._stamp = folder / f".looked-{hashlib.sha256(store.encode()).hexdigest()[:16]}"
         self._interval = interval
         self._known: set[Trace] = set()
@@ -82,10 +83,15 @@ class Lookout:
         return _trace(self._folder / trace.name) == trace
 
     def done(self, trace: Trace, *, remove: bool) -> None:
-        """Say that a death has been dealt with; its file goes where no other store needs it any more."""
+        """Say that a death has been dealt with; its file goes where no other store needs it any more.
+
+        One that this store does not know had not joined yet, or had left already, if this is the store it names.
+        """
         self._known.add(trace)
         path = self._folder / trace.name
-        if remove or is_damaged(path) or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
+        card = read_card(path)
+        ours = card is not None and card.store == self._store
+        if remove or ours or is_damaged(path) or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
             with _looking_at(path, fcntl.LOCK_EX) as state:
                 if state is not None and trace[1:] == (state.st_ino, state.st_mtime_ns):
                     set_aside_if_damaged(path)

@@ -12,7 +12,9 @@ import atexit
 import logging
 import os
 import platform
+import secrets
 import threading
+import time
 import uuid
 from collections import deque
 from contextlib import contextmanager
@@ -59,6 +61,12 @@ class Identity(NamedTuple):
     runtime_dir: str
     address: str
     instance_id: str
+
+
+def make_instance_id(session_id: str = "") -> str:
+    """An id no other process has: the session's first 8 characters, the pid, and a part that sorts by time."""
+    moment = f"{time.time_ns() // 1_000_000:011x}"
+    return f"{(session_id or 'session')[:8]}-{os.getpid()}-{moment}{secrets.token_hex(4)}"
 
 
 class Membership:
@@ -203,8 +211,11 @@ class Membership:
                     self._presence.renew(self._card())
                     self.machine = machine_of(folder)
 
-    def leave(self, user: object) -> None:
-        """Leave with the last user: waiters are dropped, permits still held are given back as charged."""
+    def leave(self, user: object, *, at_exit: bool = False) -> None:
+        """Leave with the last user: waiters are dropped, permits still held are given back as charged.
+
+        Daemon threads that wait `at_exit` are left waiting: the process ends before they could tell of an error.
+        """
         with self._lock:
             self.users.discard(user)
             if self.users or not self.incarnation:
@@ -222,12 +233,13 @@ class Membership:
             log.warning("instance %s could not say that it leaves: %s", self.instance_id, error)
         finally:
             presence.release(remove=known)
-            self._close_store(store)
+            if not (at_exit and self.waiters):
+                self._close_store(store)
 
     def quit(self) -> None:
         """Leave whoever still uses it: the process ends."""
         self.users.clear()
-        self.leave(None)
+        self.leave(None, at_exit=True)
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""

@@ -20,6 +20,7 @@ from cross_instance.errors import StoreUnavailable
 from cross_instance.protocol import Rejoin, Step, Wait, drive, drive_async, negotiate
 from cross_instance.providers.signals import outcome_of, read_signals
 from cross_instance.providers.tokens import charged
+from cross_instance.rules.checks import is_storable
 from cross_instance.rules.operations import NO_SIGNALS, SECOND, Acquire, Cancel, Granted, Outcome, Settle
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Permit:
         its limits, unless `signals` holds that already; `outcome` overrides what they mean: "ignored" says that the
         request was never sent and costs nothing. `usage`: the tokens really used. `first_token`: seconds from
         sending to the first token. Raises `ValueError` for an outcome that does not exist, `RuntimeError` after
-        the permit was closed.
+        the permit was closed. Token counts that cannot be (negative, beyond 2^30) are taken as unknown.
         """
         if self.state is CLOSED:
             raise RuntimeError("the permit is closed: settle it before")
@@ -132,7 +133,8 @@ class _Permit:
         if outcome is not None:
             self._outcome = Outcome(outcome)
         if usage is not None:
-            self._usage = charged(self.provider, usage, self.model)
+            used = charged(self.provider, usage, self.model)
+            self._usage = used if is_storable(used) else None
         if first_token is not None:
             self._first_token = round(first_token * SECOND)
 
@@ -301,7 +303,9 @@ class Permit(_Permit):
             self._forget_wakes(store)
             self.membership.rejoin(step.incarnation)
             return None
-        return store.run(step)
+        result = store.run(step)
+        self._heard(result)
+        return result
 
     def close(self) -> None:
         """End the permit and tell the store; a second time does nothing. A store out of reach is told later."""
@@ -359,7 +363,9 @@ class AsyncPermit(_Permit):
         if isinstance(step, Rejoin):
             self._forget_wakes(self._store)
             return await asyncio.to_thread(self.membership.rejoin, step.incarnation)
-        return await self._store.run(step)
+        result = await self._store.run(step)
+        self._heard(result)
+        return result
 
     async def close(self) -> None:
         """End the permit and tell the store; a second time does nothing. A store out of reach is told later."""

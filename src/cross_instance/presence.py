@@ -134,7 +134,7 @@ class Presence:
             if self._holders or _held.get(self.path) is not self:
                 return
             del _held[self.path]
-            if remove:
+            if remove and _is_at(self.path, self._descriptor):
                 self.path.unlink(missing_ok=True)
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)

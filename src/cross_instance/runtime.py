@@ -17,16 +17,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
-import time
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from cross_instance.config import load_settings, without_password
+from cross_instance.config import account_names, check_arguments, load_settings, without_password
 from cross_instance.errors import StoreUnavailable
-from cross_instance.membership import Identity, Membership, share
+from cross_instance.membership import Identity, Membership, make_instance_id, share
 from cross_instance.permits import AsyncPermit, Permit
 from cross_instance.providers.tokens import Calibration
 from cross_instance.rules.operations import FOREVER, SECOND, Costs, Priority, Result, Snapshot
@@ -51,12 +50,6 @@ R = TypeVar("R", bound=Result)
 PermitT = TypeVar("PermitT", Permit, AsyncPermit)
 
 PRIORITIES: dict[str | Priority, Priority] = {p.name.lower(): p for p in Priority} | {p: p for p in Priority}
-
-
-def make_instance_id(session_id: str = "") -> str:
-    """An id no other process has: the session's first 8 characters, the pid, and a part that sorts by time."""
-    moment = f"{time.time_ns() // 1_000_000:011x}"
-    return f"{(session_id or 'session')[:8]}-{os.getpid()}-{moment}{secrets.token_hex(4)}"
 
 
 def _microseconds(timeout: float) -> int:
@@ -88,6 +81,9 @@ class _Runtime(Generic[PermitT]):
             settings = load_settings(project_dir, **overrides)
         elif overrides:
             raise TypeError(f"settings are given; {', '.join(overrides)} would have no effect")
+        check_arguments(
+            instance_id=instance_id, account=account, store=store if isinstance(store, str | Path) else None
+        )
         self.settings = settings
         self.account = account or settings.account
         """The account that is used where `permit` names none."""
@@ -149,21 +145,22 @@ class _Runtime(Generic[PermitT]):
 
         `tokens`: about how many it takes in all; `input_tokens` and `output_tokens` where they are known apart;
         `costs` instead of all three. `priority`: critical, high, normal, low or background. `timeout`: seconds
-        to wait (None: as long as it takes; 0: not at all). Raises `ValueError` for a priority, number of tokens
-        or timeout that makes no sense.
+        to wait (None: as long as it takes; 0: not at all). Raises `ValueError` for a name, priority, number
+        of tokens or timeout that makes no sense.
         """
         urgency = PRIORITIES.get(priority)
         if urgency is None:
             raise ValueError(f"priority is one of {', '.join(p.name.lower() for p in Priority)}, not {priority!r}")
+        provider, account = account_names(provider, account or self.account)
         if costs is None:
             costs = _costs(tokens, input_tokens, output_tokens)
         if self._closed:
             raise RuntimeError("this runtime is closed")
         permit: Any = self._permit_type(
             self._membership,
-            provider.lower(),
+            provider,
             model,
-            account or self.account,
+            account,
             urgency,
             costs,
             FOREVER if timeout is None else _microseconds(timeout),
@@ -206,6 +203,18 @@ def _costs(tokens: int, input_tokens: int | None, output_tokens: int | None) -> 
     if whole < 0 or output < 0 or prompt < 0:
         raise ValueError("a number of tokens is not negative")
     return Costs(1, whole, prompt, output)
+
+
+async def _in_thread(call: Callable[..., None], *arguments: object) -> None:
+    """Have a thread make a call; also a cancelled caller goes on only when it has ended."""
+    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait({work})
+        raise
 
 
 class Runtime(_Runtime[Permit]):
@@ -316,40 +325,40 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
             return False
         async with self._joining:
             if self not in self._membership.users:
-                await asyncio.to_thread(self._open)
                 try:
-                    await asyncio.to_thread(self._membership.enter, self)
-                except Exception:
-                    await self._close_store()
+                    await _in_thread(self._enter)
+                except BaseException:
+                    await self._leave()
                     raise
         return True
 
-    def _open(self) -> None:
-        """Open the store for asyncio, anew in a forked child."""
+    def _enter(self) -> None:
+        """Open the store for asyncio, anew in a forked child, and join."""
         if self._opened_by != os.getpid():
             self.store = self._given_async or open_async_store(self._location, self.settings)
             self._opened_by = os.getpid()
+        self._membership.enter(self)
 
-    async def _close_store(self) -> None:
-        if self._opened_by == os.getpid() and self._given_async is None:
-            self._opened_by = 0
-            await self.store.close()
+    async def _leave(self) -> None:
+        try:
+            await _in_thread(self._membership.leave, self)
+        finally:
+            if self._opened_by == os.getpid() and self._given_async is None:
+                self._opened_by = 0
+                await self.store.close()
 
     async def close(self) -> None:
         """Leave: permits still held are given back as they were charged. A second time does nothing."""
         if self._closed:
             return
         self._closed = True
-        leaving = asyncio.ensure_future(asyncio.to_thread(self._membership.leave, self))
-        try:
-            await asyncio.shield(leaving)
-        finally:
-            await self._close_store()
+        await self._leave()
 
     async def run(self, op: Operation[R]) -> R:
         """Have the store decide an operation. Raises `StoreUnavailable`."""
         await self.join()
         result = await self.store.run(op)
+        self._membership.note_recovery()
         self._membership.report(result)
         return result
 

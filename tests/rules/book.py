@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from tests.rules.support import place_of
 
 from cross_instance.rules import records
 from cross_instance.rules.operations import CLUSTER, Costs, Kind, Outcome, Settle
 from cross_instance.rules.records import State
 from cross_instance.rules.tables import NODE, PERMIT
-from tests.rules.support import place_of
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, Operation

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.rules.book import UNITS, nodes_in, permits_in
+
 from cross_instance.rules import records
 from cross_instance.rules.operations import CLUSTER, MINUTE, Kind
 from cross_instance.rules.records import State
 from cross_instance.rules.tables import FLOW, TAG
-from tests.rules.book import UNITS, nodes_in, permits_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection

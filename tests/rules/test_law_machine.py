@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from tests.rules.book import Book, Name, numbers_in, path_of
+from tests.rules.brute import World
 
 from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import (
@@ -49,8 +51,8 @@ from cross_instance.rules.records import State
 from cross_instance.rules.tables import INCARNATIONS, LOCK, NODE, TOLD
 from cross_instance.testing import FakeClock, ModelStore
 from cross_instance.testing.clock import START_OF_2026
-from tests.rules.book import Book, Name, numbers_in, path_of
-from tests.rules.brute import World
+
+Epochs = tuple[int, int, int]
 
 ACCOUNTS = ("a", "b")
 MODELS = ("m-large", "m-small", "other")
@@ -81,7 +83,9 @@ limit_sets = st.lists(st.one_of(buckets, windows, slot_limits), max_size=3, uniq
 groups = st.dictionaries(st.sampled_from(("m-*", "m-large")), limit_sets, max_size=2).map(lambda g: tuple(g.items()))
 specs = st.builds(AccountSpec, limits=limit_sets, groups=groups, ageing=st.sampled_from((0, 0, SECOND)))
 cluster_specs = st.builds(AccountSpec, limits=st.lists(slot_limits, min_size=1, max_size=1).map(tuple))
-costs = st.builds(Costs, requests=st.sampled_from((1, 1, 1, 2)), tokens=st.integers(0, 5), input_tokens=st.integers(0, 4))
+costs = st.builds(
+    Costs, requests=st.sampled_from((1, 1, 1, 2)), tokens=st.integers(0, 5), input_tokens=st.integers(0, 4)
+)
 timeouts = st.sampled_from((FOREVER, FOREVER, 0, 1, 300_000, 5 * SECOND, 90 * SECOND))
 spans = st.one_of(
     st.sampled_from((1, 999, 250_000, 250_001, SECOND, 30 * SECOND, MINUTE, 3 * DAY)), st.integers(1, 40 * SECOND)
@@ -294,7 +298,8 @@ class Laws(RuleBasedStateMachine):
         usage=st.none() | costs,
         kind=st.none() | st.sampled_from(Kind),
         retry_after=st.none() | st.sampled_from((0, 500_000, 3 * SECOND)),
-        told=st.none() | st.builds(Told, st.sampled_from(BUCKET_KINDS), st.integers(1, 50), st.none() | st.integers(0, 5)),
+        told=st.none()
+        | st.builds(Told, st.sampled_from(BUCKET_KINDS), st.integers(1, 50), st.none() | st.integers(0, 5)),
         delay=st.sampled_from((0, 0, 1_000, 2 * SECOND)),
     )
     def settle(
@@ -309,7 +314,7 @@ class Laws(RuleBasedStateMachine):
     ) -> None:
         client, seq = self.some_held(number)
         permit = self.book.permits.get((client.incarnation, seq))
-        before = {name: self.book.nodes[name].epochs for name in ACCOUNTS if name in self.book.nodes}
+        before = {name: node.epochs for name, node in self.book.nodes.items()}
         signals = Signals(kind, retry_after, (told,) if told is not None else ())
         del client.held[seq]
         op = Settle(client.incarnation, seq, outcome, usage, signals, delay, draw=number << 20)
@@ -319,7 +324,8 @@ class Laws(RuleBasedStateMachine):
         if permit is None or not settled.known:
             return
         self.fresh = {permit.account}
-        self.law_8(op, permit.epochs, before, permit.account)
+        place = f"{permit.account}#{permit.group}" if permit.group else permit.account
+        self.law_8(op, permit.epochs, before, place)
         again = self.run(op)
         assert not again.known, "a permit ends once"
 
@@ -329,16 +335,16 @@ class Laws(RuleBasedStateMachine):
         """A call ends well."""
         self.settle(number, Outcome.SUCCESS, None, None, None, None, 0)
 
-    def law_8(self, op: Settle, stamped: tuple[int, ...], before: dict[str, tuple[int, ...]], account: str) -> None:
-        """One cut per overload: the first rejection of an epoch moves it, its echoes do not."""
+    def law_8(self, op: Settle, stamped: Epochs, before: dict[str, Epochs], place: str) -> None:
+        """One cut per overload: the first rejection of a group's epoch moves it, its echoes do not."""
         after = {name: self.book.nodes[name].epochs for name in before}
         hit = (0, 1, 2) if op.signals.kind is None else (_epoch(op.signals.kind),)
-        fresh = all(stamped[place] == before[account][place] for place in hit)
+        fresh = all(stamped[kind] == before[place][kind] for kind in hit)
         if op.outcome is Outcome.REJECTED and fresh:
-            expected = tuple(epoch + (place in hit) for place, epoch in enumerate(before[account]))
+            expected = tuple(epoch + (kind in hit) for kind, epoch in enumerate(before[place]))
         else:
-            expected = before[account]
-        assert after == {**before, account: expected}
+            expected = before[place]
+        assert after == {**before, place: expected}
 
     def some_held(self, number: int) -> tuple[Client, int]:
         held = [(client, seq) for client in self.clients for seq in client.held]
@@ -461,7 +467,7 @@ class Laws(RuleBasedStateMachine):
     def law_2(self) -> None:
         """Never over-admit, whatever the interval: buckets, windows and slots."""
         for (name, kind), history in self.book.histories.items():
-            assert history.excess() <= 0, (name, kind)
+            assert history.excess() <= 0, (name, kind, history)
         for granted in self.book.granted:
             for name in path_of(self.book.permits[granted]):
                 for limit in self.book.nodes[name].limits:

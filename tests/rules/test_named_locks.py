@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from tests.rules.support import Case
 
 from cross_instance.rules.operations import SECOND, Fenced, Leave, Lock, Locked, Snapshot, Unlock
-from tests.rules.support import Case
 
 
 def take(case: Case, incarnation: int, token: str, ttl: int = SECOND, resource: str = "resource") -> Locked:
@@ -101,8 +101,10 @@ def test_they_are_seen_by_name_while_they_are_held() -> None:
     assert case.run(Snapshot()).locks == ()
 
 
-@pytest.mark.parametrize(("resource", "ttl"), [("", SECOND), ("a\0b", SECOND), ("x" * 201, SECOND), ("a", 0), ("a", -1)])
+@pytest.mark.parametrize(
+    ("resource", "ttl"), [("", SECOND), ("a\0b", SECOND), ("x" * 201, SECOND), ("a", 0), ("a", -1)]
+)
 def test_what_cannot_be_stored_is_refused(resource: str, ttl: int) -> None:
     case = Case()
-    with pytest.raises(ValueError, match="resource|ttl"):
+    with pytest.raises(ValueError, match=r"resource|ttl"):
         case.run(Lock(case.join("one"), resource, "a", ttl))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+from tests.rules.support import Case, limits, requests, slots, token_costs, tokens
 
 from cross_instance.rules.admission import BACKUP, OFFER
 from cross_instance.rules.operations import (
@@ -24,7 +27,11 @@ from cross_instance.rules.operations import (
 )
 from cross_instance.rules.permits import CHECK, CHECK_EACH
 from cross_instance.testing.clock import START_OF_2026
-from tests.rules.support import Case, limits, requests, slots, token_costs, tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cross_instance.rules.operations import Result
 
 ONE_SLOT = limits(slots(1))
 
@@ -44,15 +51,15 @@ class TestOffers:
         one, other = case.join("one", ONE_SLOT), case.join("other", ONE_SLOT)
         case.granted(one, 1)
         case.waiting(other, 1)
-        wakes = {
+        ways: dict[str, Callable[[], Result]] = {
             "settle": lambda: case.settle(one, 1),
             "ignored": lambda: case.settle(one, 1, Outcome.IGNORED),
             "cancel": lambda: case.cancel(one, 1),
             "leave": lambda: case.run(Leave(one)),
             "dead": lambda: case.sweep(one),
             "limit raised": lambda: (case.configure(one, limits(slots(2))), case.configure(other, limits(slots(2))))[1],
-        }[how]().wakes
-        assert wakes == (Wake(other, 1, case.now),)
+        }
+        assert ways[how]().wakes == (Wake(other, 1, case.now),)
         case.granted(other, 1)
 
     def test_one_operation_grants_all_that_fits(self) -> None:
@@ -153,19 +160,19 @@ class TestTimers:
         wakes = case.granted(one, 3).wakes
         assert [(wake.incarnation, wake.at - case.now) for wake in wakes] == [(other, 500_000), (one, 500_000 + BACKUP)]
 
-    def test_the_timer_passes_on_when_its_holder_leaves_the_queue(self) -> None:
-        for how in ("cancel", "leave", "dead"):
-            case = Case()
-            one, other = (case.join(name, limits(tokens(600, 60))) for name in ("one", "other"))
-            case.granted(other, 9, costs=token_costs(59))
-            case.waiting(one, 1, costs=token_costs(50))
-            case.waiting(other, 1, costs=token_costs(5))
-            wakes = {
-                "cancel": lambda: case.cancel(one, 1),  # noqa: B023  # called at once
-                "leave": lambda: case.run(Leave(one)),  # noqa: B023
-                "dead": lambda: case.sweep(one),  # noqa: B023
-            }[how]().wakes
-            assert Wake(other, 1, case.now + SECOND // 2) in wakes
+    @pytest.mark.parametrize("how", ["cancel", "leave", "dead"])
+    def test_the_timer_passes_on_when_its_holder_leaves_the_queue(self, how: str) -> None:
+        case = Case()
+        one, other = (case.join(name, limits(tokens(600, 60))) for name in ("one", "other"))
+        case.granted(other, 9, costs=token_costs(59))
+        case.waiting(one, 1, costs=token_costs(50))
+        case.waiting(other, 1, costs=token_costs(5))
+        ways: dict[str, Callable[[], Result]] = {
+            "cancel": lambda: case.cancel(one, 1),
+            "leave": lambda: case.run(Leave(one)),
+            "dead": lambda: case.sweep(one),
+        }
+        assert Wake(other, 1, case.now + SECOND // 2) in ways[how]().wakes
 
     def test_who_waits_for_a_slot_has_no_timer_but_the_slow_safety_look(self) -> None:
         case = Case()
@@ -198,9 +205,8 @@ class TestTimers:
         holder = case.join("holder", ONE_SLOT)
         case.granted(holder, 1)
         crowd = [case.join(f"i{number}", ONE_SLOT) for number in range(50)]
-        for incarnation in crowd * 4:
-            answer = case.waiting(incarnation)
-        assert answer.check_at - case.now >= 200 * CHECK_EACH
+        answers = [case.waiting(incarnation) for incarnation in crowd * 4]
+        assert answers[-1].check_at - case.now >= 200 * CHECK_EACH
 
     def test_a_pause_is_waited_out_exactly(self) -> None:
         case = Case()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, strategies as st
+from tests.rules.support import Case, limits, requests, slots, token_costs, tokens
 
 from cross_instance.rules.operations import (
     FOREVER,
@@ -15,13 +18,12 @@ from cross_instance.rules.operations import (
     Outcome,
     Signals,
 )
-from tests.rules.support import Case, limits, requests, slots, token_costs, tokens
 
 HALF = 1 << 31
 """The draw in the middle: no jitter."""
 
 
-def pause_after(case: Case, seq: int, incarnation: int, **rest: object) -> int:
+def pause_after(case: Case, seq: int, incarnation: int, **rest: Any) -> int:
     """The pause in force, from now, after one more request was rejected."""
     if not case.permit(incarnation, seq):
         case.granted(incarnation, seq)
@@ -77,6 +79,17 @@ class TestLaw8:
         case.reject(one, 1, Kind.TOKENS)
         case.reject(one, 2, None)
         assert case.node().epochs == (0, 1, 0)
+
+    def test_each_model_group_has_its_own(self) -> None:
+        case = Case()
+        one = case.join("one", AccountSpec((requests(600, 100),), (("group", (requests(60, 9),)),)))
+        case.granted(one, 1, group="group")
+        case.granted(one, 2)
+        case.reject(one, 1)
+        assert case.node("account#group").epochs == (1, 0, 0)
+        assert case.node().epochs == (0, 0, 0)
+        case.reject(one, 2)
+        assert case.node().epochs == (1, 0, 0), "no echo: it went to another model"
 
     @pytest.mark.parametrize("outcome", [Outcome.OVERLOADED, Outcome.ERROR, Outcome.TIMEOUT, Outcome.SUCCESS])
     def test_nothing_but_a_rejection_moves_one(self, outcome: Outcome) -> None:

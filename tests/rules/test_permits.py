@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.rules.support import ACCOUNT, NO_LIMITS, Case, limits, requests, slots, token_costs, tokens
 
 from cross_instance.rules.operations import (
     SECOND,
@@ -19,7 +20,6 @@ from cross_instance.rules.operations import (
     Stale,
 )
 from cross_instance.rules.records import State
-from tests.rules.support import ACCOUNT, NO_LIMITS, Case, limits, requests, slots, token_costs, tokens
 
 ALL_KINDS = limits(
     requests(600, 100),
@@ -61,7 +61,10 @@ class TestLaw1:
     @pytest.mark.parametrize("blocked", ["group", "account", "cluster"])
     def test_what_does_not_fit_somewhere_takes_nowhere(self, blocked: str) -> None:
         case = Case()
-        sets = {place: (requests(600, 100), slots(1 if place == blocked else 5)) for place in ("group", "account", "cluster")}
+        sets = {
+            place: (requests(600, 100), slots(1 if place == blocked else 5))
+            for place in ("group", "account", "cluster")
+        }
         one = case.join("one", AccountSpec(sets["account"], (("group", sets["group"]),)))
         case.run(Configure(one, "", limits(*sets["cluster"])))
         case.granted(one, 1, group="group")

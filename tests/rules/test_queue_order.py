@@ -5,7 +5,8 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
+from tests.rules.support import ACCOUNT, NO_LIMITS, Case, limits, requests, slots, token_costs, tokens
 
 from cross_instance.rules.operations import (
     FOREVER,
@@ -21,7 +22,6 @@ from cross_instance.rules.operations import (
     Waiting,
 )
 from cross_instance.rules.queue import COST
-from tests.rules.support import ACCOUNT, NO_LIMITS, Case, limits, requests, slots, token_costs, tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,12 +69,17 @@ def _before(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) ->
     return (one[0], one[2]) == (other[0], other[2]) and (one[1], one[3]) < (other[1], other[3])
 
 
-arrivals = st.tuples(st.integers(0, 3), st.sampled_from((Priority.HIGH, Priority.NORMAL, Priority.NORMAL, Priority.LOW)))
+arrivals = st.tuples(
+    st.integers(0, 3), st.sampled_from((Priority.HIGH, Priority.NORMAL, Priority.NORMAL, Priority.LOW))
+)
 
 
-@given(st.lists(st.one_of(arrivals, st.none(), st.integers(1, 3)), max_size=50), st.sampled_from(((1, 1, 1, 1), (1, 2, 5, 1))))
+@given(
+    st.lists(st.one_of(arrivals, st.none(), st.integers(1, 3)), max_size=50),
+    st.sampled_from(((1, 1, 1, 1), (1, 2, 5, 1))),
+)
 def test_law_3_the_order_is_that_of_a_naive_queue(
-    steps: list[tuple[int, Priority] | None | int], weights: tuple[int, ...]
+    steps: list[tuple[int, Priority] | int | None], weights: tuple[int, ...]
 ) -> None:
     """Arrivals, releases of the one slot, and time, at random: whoever is offered the slot is whom the list names."""
     case = Case()
@@ -97,6 +102,7 @@ def test_law_3_the_order_is_that_of_a_naive_queue(
             assert holder == naive.next()
 
 
+@settings(max_examples=20)
 @given(
     st.lists(st.integers(1, 4), min_size=2, max_size=4),
     st.lists(st.integers(1, 60), min_size=20, max_size=20),
@@ -106,7 +112,9 @@ def test_law_3_the_fairness_bound(weights: list[int], sizes: list[int], shift: i
     """Between two instances that always wait, what they got, divided by their weights, differs over any interval by
     at most one largest request of each."""
     case = Case()
-    instances = [case.join(f"i{number}", limits(tokens(600, 60)), weight=weight) for number, weight in enumerate(weights)]
+    instances = [
+        case.join(f"i{number}", limits(tokens(600, 60)), weight=weight) for number, weight in enumerate(weights)
+    ]
     crowd = Crowd(case, lambda seq, incarnation: sizes[(seq * 7 + incarnation * shift) % len(sizes)])
     case.granted(instances[0], 10**6, costs=token_costs(59))
     for incarnation in instances * 3:

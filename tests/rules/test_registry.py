@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.rules.support import NO_LIMITS, Case, limits, requests, slots
 
 from cross_instance.rules.operations import (
     MINUTE,
@@ -22,7 +23,6 @@ from cross_instance.rules.operations import (
 from cross_instance.rules.records import State
 from cross_instance.rules.registry import GRACE
 from cross_instance.rules.tables import INCARNATIONS, NODE, TOLD
-from tests.rules.support import NO_LIMITS, Case, limits, requests, slots
 
 ONE_SLOT = limits(slots(1))
 
@@ -180,7 +180,7 @@ class TestLaw6:
         assert case.tables.values == before
 
     def test_law_7_nothing_leaks(self) -> None:
-        case, one, other = self.three()
+        case, _, other = self.three()
         case.run(Configure(other, "", limits(slots(9))))
         case.wait(MINUTE)
         case.run(Heartbeat(other))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ from tests.runtime.doubles import Timeline, one_at_a_time
 
 from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded, Runtime, StoreUnavailable
 from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout
+from cross_instance.lookout import Lookout, is_alive
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.rules.operations import SECOND, Cancel, Configure, Granted, Heartbeat, Join, Settle, Snapshot, Sweep
 
@@ -101,6 +102,38 @@ def test_what_the_dead_of_this_machine_held_comes_back(timeline: Timeline, runti
     assert swept.dead == (incarnation,)
     assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one"]
     assert [path.name for path in instances_folder(runtime.settings.runtime_dir).glob("*.lock")] == ["one.lock"]
+
+
+def test_who_takes_the_id_of_the_dead_meanwhile_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:
+    dead_neighbour(runtime, timeline, "phoenix")
+    folder = instances_folder(runtime.settings.runtime_dir)
+    risen: list[Presence] = []
+
+    def rise(name: str) -> None:
+        if name == Snapshot.__name__ and not risen:
+            risen.append(Presence.take(folder, Card("phoenix", 2, "", "", "", "")))
+
+    timeline.before = rise
+    pulse_of(runtime).look()
+    assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one", "phoenix"]
+    risen[0].release(remove=True)
+
+
+def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Timeline, runtime: Runtime) -> None:
+    folder = instances_folder(runtime.settings.runtime_dir)
+    shutil.rmtree(folder)
+    pulse = pulse_of(runtime)
+    shutil.rmtree(folder)
+    pulse.look()
+    assert is_alive(folder, "one") is None
+    pulse.beat()
+    assert is_alive(folder, "one") is True
+    timeline.run(Sweep((runtime.incarnation,)))
+    shutil.rmtree(folder)
+    pulse.beat()
+    assert is_alive(folder, "one") is True
+    (instance,) = timeline.run(Snapshot()).instances
+    assert instance.machine == machine_of(folder)
 
 
 def test_an_instance_of_that_name_on_another_machine_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:

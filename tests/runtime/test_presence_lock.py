@@ -82,6 +82,18 @@ def test_one_process_shares_the_lock_until_its_last_holder_lets_go(folder: Path)
     assert is_alive(folder, "worker-1") is None
 
 
+def test_a_lock_whose_file_was_removed_is_taken_anew(folder: Path) -> None:
+    held = Presence.take(folder, card("worker-1"))
+    held.renew(card("worker-1"))
+    (folder / "worker-1.lock").unlink()
+    held.renew(card("worker-1"))
+    assert is_alive(folder, "worker-1") is True
+    (folder / "worker-1.lock").unlink()
+    with holding(folder, "worker-1"), pytest.raises(DuplicateInstance):
+        held.renew(card("worker-1"))
+    held.release(remove=False)
+
+
 def test_the_lock_of_a_killed_process_is_free_at_once(folder: Path) -> None:
     with holding(folder, "worker-1") as process:
         assert is_alive(folder, "worker-1") is True
@@ -222,6 +234,21 @@ def test_what_nobody_knows_is_removed_after_an_hour(folder: Path) -> None:
     (trace,) = lookout.look()
     lookout.done(trace, remove=False)
     assert not path.exists()
+
+
+def test_who_had_not_joined_yet_or_left_already_leaves_no_file(folder: Path) -> None:
+    lookout = Lookout(folder, "store", interval=0)
+    Presence.take(folder, msgspec.structs.replace(card("worker-1"), store="store")).release(remove=False)
+    (trace,) = lookout.look()
+    lookout.done(trace, remove=False)
+    assert not (folder / "worker-1.lock").exists()
+
+
+def test_what_is_no_file_is_no_instance(folder: Path) -> None:
+    (folder / "folder.lock").mkdir()
+    (folder / "link.lock").symlink_to(folder)
+    os.mkfifo(folder / "pipe.lock")
+    assert seen(folder, Lookout(folder, "store", interval=0)) == []
 
 
 def test_a_damaged_file_of_the_dead_is_set_aside(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -186,6 +186,23 @@ def test_cancelled_tasks_leave_the_queue(settings: Settings) -> None:
     asyncio.run(scenario())
 
 
+def test_a_wait_cancelled_when_its_runtime_has_closed_is_cancelled(
+    settings: Settings, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with AsyncRuntime("another", settings=settings) as other:
+            task = asyncio.ensure_future(other.permit("acme", "m-1").acquire())
+            while waiting(runtime) < 1:  # noqa: ASYNC110  # the store's
+                await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with runtime.permit("acme", "m-1"):
+        asyncio.run(scenario())
+    assert "cannot be used" not in caplog.text
+
+
 def test_a_sync_and_an_async_runtime_of_one_process_share_the_instance(settings: Settings, runtime: Runtime) -> None:
     async def scenario() -> None:
         async with AsyncRuntime("tester", settings=settings) as other:

@@ -421,7 +421,7 @@ def test_an_event_loop_does_not_wait_for_a_thread_that_is_inside(folder: Path) -
     slow.close()
 
 
-def test_what_is_synced_to_the_disk_is_left_to_a_thread(folder: Path) -> None:
+def test_what_is_synced_or_goes_through_everything_is_left_to_a_thread(folder: Path) -> None:
     deciders: set[int] = set()
 
     def clock() -> Instant:
@@ -430,10 +430,13 @@ def test_what_is_synced_to_the_disk_is_left_to_a_thread(folder: Path) -> None:
 
     async def main() -> None:
         store = AsyncEmbeddedStore(folder, clock=clock)
-        await store.run(Snapshot())
+        await store.run(Unlock("a", "token"))
         assert deciders == {threading.get_ident()}
         await store.run(Join("one", "nonce", 1, "machine", "host"))
         assert len(deciders) == 2
+        deciders.clear()
+        await store.run(Snapshot())
+        assert threading.get_ident() not in deciders
         await store.close()
 
     asyncio.run(main())

@@ -43,12 +43,12 @@ BACKUP = 100_000
 
 def charge_path(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     """Charge a permit to every limit on its path, and to its instance."""
-    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs))
+    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs, ledger.now))
     usage.count(flow, ledger.now)
     if flow.reserve and refill_reserve(flow, ledger.now):
         permit.reserved = True
         flow.level -= MINUTE
-    permit.epochs = ledger.new_node(permit.account).epochs
+    permit.epochs = path[0][1].epochs
 
 
 def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:

@@ -1,4 +1,4 @@
-"""Names and figures that a store can hold: whatever else comes is a `ValueError` before anything is changed.
+"""Names and figures that a store can hold: anything else is a `ValueError` before anything is changed.
 
 Integers stay below 2^53, where Lua's doubles are exact, and so do the products that the rules form of them.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules.limits import EXACT, new_limit
+from cross_instance.rules.limits import EXACT, new_limit, units_of
 from cross_instance.rules.operations import CLUSTER, FOREVER
 from cross_instance.rules.tables import MAX_NAME
 
 if TYPE_CHECKING:
-    from cross_instance.rules.operations import Acquire, Configure, Instant, Join, Lock
+    from cross_instance.rules.operations import Acquire, Configure, Costs, Instant, Join, Lock, Settle
 
 MOST_UNITS = (1 << 30) - 1
 MOST_WEIGHT = 1_000_000
@@ -21,12 +21,29 @@ MOST_RESERVE = 1_000_000
 
 def acquire(op: Acquire) -> None:
     """Costs and the fence; what an account does not know is found elsewhere."""
-    costs = op.costs
-    for units in (costs.requests, costs.tokens, costs.input_tokens, costs.output_tokens):
+    for units in units_of(op.costs):
         _within("costs", units, 0, MOST_UNITS)
     _within("seq", op.seq, 0, EXACT - 1)
     _within("timeout", op.timeout, 0, EXACT - 1)
     _within("priority", op.priority, 0, 4)
+
+
+def is_storable(costs: Costs) -> bool:
+    """Whether units are such as can be charged."""
+    return all(0 <= units <= MOST_UNITS for units in units_of(costs))
+
+
+def settle(op: Settle) -> None:
+    """What was used and measured, and what the provider said."""
+    if op.usage is not None:
+        for units in units_of(op.usage):
+            _within("usage", units, 0, MOST_UNITS)
+    _within("delay", op.delay, 0, FOREVER)
+    _within("draw", op.draw, 0, (1 << 32) - 1)
+    if op.signals.retry_after is not None:
+        _within("retry_after", op.signals.retry_after, 0, EXACT - 1)
+    for told in op.signals.told:
+        _within("remaining", told.remaining or 0, 0, EXACT - 1)
 
 
 def join(op: Join) -> None:
@@ -46,6 +63,7 @@ def configure(op: Configure, at: Instant) -> None:
     for limits in (op.spec.limits, *(limits for _, limits in op.spec.groups)):
         for limit in limits:
             new_limit(limit, at)
+    _within("spread", op.spec.spread, 0, FOREVER)
     _within("ageing", op.spec.ageing, 0, FOREVER)
     _within("weight", op.weight, 1, MOST_WEIGHT)
     _within("reserve", op.reserve, 0, 0 if op.account == CLUSTER else MOST_RESERVE)

@@ -7,8 +7,10 @@
    owes what was charged beyond.
 4. `guard = min(burst - 1, max(1, rate * spread))` units of a bucket are never filled, where `spread` is the measured
    delay from grant to send: requests that were granted evenly may arrive bunched, and still make no 429.
-5. A request larger than the bucket waits for a full one and leaves the rest owed.
-6. Of a charge at most `cap - the highest level since` can be returned: had it not been made, the bucket would have
+5. The provider's full bucket starts to refill when the first request arrives, not when it is granted: ours starts
+   `spread` later too.
+6. A request larger than the bucket waits for a full one and leaves the rest owed.
+7. Of a charge at most `cap - the highest level since` can be returned: had it not been made, the bucket would have
    been full there and lost the rest. So refilled time is not given twice.
 """
 
@@ -45,7 +47,7 @@ EPOCH = {
 }
 """Which of the three epochs (requests, tokens, concurrency) an overload of a kind moves."""
 
-PEAKS = 4
+PEAKS = 8
 """How many heights a bucket remembers for credits."""
 
 ORDER = {kind: place for place, kind in enumerate(Kind)}
@@ -78,6 +80,7 @@ def new_limit(spec: LimitSpec, at: Instant) -> Limit:
         den=den,
         cap=burst,
         level=burst * den,
+        low=burst * den,
         at=FOREVER if spec.kind is Kind.CONCURRENCY else at.mono,
     )
     if spec.anchor is not None:
@@ -100,24 +103,30 @@ def carry_over(new: Limit, old: Limit, at: Instant) -> None:
     if new.kind is Kind.CONCURRENCY:
         return
     refill(old, at)
-    same = (new.num, new.den, new.burst, new.anchor) == (old.num, old.den, old.burst, old.anchor)
-    new.level = min(new.level, old.level if same else old.level // old.den * new.den)
     new.charges, new.peaks, new.low = old.charges, old.peaks, old.low
-    if not same:
+    if (new.num, new.den, new.burst, new.anchor) == (old.num, old.den, old.burst, old.anchor):
+        new.cap, new.level = old.cap, old.level
+    else:
+        unguarded = old.level // old.den + old.burst - old.cap
+        new.level = new.low = min(new.level, unguarded * new.den)
         note(new, new.cap * new.den)
-        new.low = new.level
     new.at = max(new.at, old.at)
     if (new.anchor, new.period) == (old.anchor, old.period):
         new.window = max(new.window, old.window)
 
 
 def refill(limit: Limit, at: Instant) -> None:
-    """Bring a bucket to the present."""
+    """Bring a bucket to the present.
+
+    A window more than one ahead was opened by a wall clock that ran ahead: it is taken to be the present one.
+    """
     if limit.anchor is not None:
         window = (at.wall - limit.anchor) // limit.period
         if window > limit.window:
             limit.window, limit.level = window, limit.cap * limit.den
             note(limit, limit.level)
+        elif window < limit.window - 1:
+            limit.window = window
         return
     elapsed = at.mono - limit.at
     if elapsed <= 0:
@@ -130,15 +139,20 @@ def refill(limit: Limit, at: Instant) -> None:
 
 
 def set_guard(limit: Limit, spread: int) -> None:
-    """Keep back what `spread` µs of delay (up to a second) may bunch together (rule 4); windows and slots need none."""
+    """Keep back what `spread` µs of delay (up to a second) may bunch together (rule 4), except of windows and slots.
+
+    What is missing from the bucket stays the same: a guard that comes or goes neither takes nor gives.
+    """
     if limit.kind is Kind.CONCURRENCY or limit.anchor is not None:
         return
     bunched = -(-limit.num * min(spread, SECOND) // limit.den)
     cap = limit.burst - min(limit.burst - 1, max(1, bunched))
-    if cap > limit.cap:
-        note(limit, limit.level + (cap - limit.cap) * limit.den)
-    limit.cap = cap
-    limit.level = min(limit.level, limit.cap * limit.den)
+    shift = (cap - limit.cap) * limit.den
+    if shift:
+        limit.cap = cap
+        limit.level += shift
+        limit.low += shift
+        limit.peaks = [(at, level + shift) for at, level in limit.peaks]
 
 
 def units_of(costs: Costs) -> Units:
@@ -182,15 +196,22 @@ def _refill_time(limit: Limit, lack: int, at: Instant) -> int:
     return -(-lack // limit.num) + max(0, limit.at - at.mono)
 
 
-def charge(node: Node, costs: Units) -> list[int]:
+def charge(node: Node, costs: Units, now: int) -> list[int]:
     """Take a slot and what a request costs; the marks by which it can be credited later."""
     node.held += 1
     marks = [0] * BUCKETS
     for limit in node.limits:
         if limit.kind is not Kind.CONCURRENCY and costs[INDEX[limit.kind]]:
+            leave_full(limit, now + node.spread)
             take(limit, costs[INDEX[limit.kind]])
             marks[ORDER[limit.kind]] = limit.charges
     return marks
+
+
+def leave_full(limit: Limit, until: int) -> None:
+    """Where a bucket is full, let it wait before it refills (rule 5)."""
+    if until > limit.at and limit.level >= limit.cap * limit.den and limit.anchor is None:
+        limit.at = until
 
 
 def take(limit: Limit, units: int) -> None:
@@ -221,7 +242,7 @@ def note(limit: Limit, level: int) -> None:
 
 
 def credit(limit: Limit, units: int, mark: int) -> None:
-    """Return units of a charge that was the `mark`-th, as far as they were not refilled by time already (rule 6)."""
+    """Return units of a charge that was the `mark`-th, as far as they were not refilled by time already (rule 7)."""
     if not mark:
         return
     highest = max([level for charge, level in limit.peaks if charge >= mark], default=limit.level)

@@ -59,6 +59,8 @@ class Operation(Data, Generic[R_co], frozen=True):
 
     durable: ClassVar[bool] = False
     """Whether its effect must survive a power cut before the answer is given."""
+    lengthy: ClassVar[bool] = False
+    """Whether it goes through all that an instance or a store holds: nothing for an event loop's thread."""
 
 
 class Fenced(Result, frozen=True, kw_only=True):
@@ -76,7 +78,8 @@ class Stale(Result, frozen=True, kw_only=True):
 
 
 class Granted(Result, frozen=True, kw_only=True):
-    """The permit (incarnation, seq) is held. `epochs` are those of the account when it was granted."""
+    """The permit (incarnation, seq) is held. `epochs` are those of its model group, or of the account's other models,
+    when it was granted: of (requests, tokens, concurrency)."""
 
     waited: int = 0
     epochs: tuple[int, int, int] = (0, 0, 0)
@@ -213,6 +216,7 @@ class Left(Result, frozen=True, kw_only=True):
 class Leave(Operation[Left], frozen=True):
     """Leave the registry; waiters are dropped, permits still held are given back as they were charged."""
 
+    lengthy: ClassVar[bool] = True
     incarnation: int
 
 
@@ -226,6 +230,7 @@ class Sweep(Operation[Swept], frozen=True):
     """Remove the `dead` incarnations (known dead from the kernel: their slots return at once), instances silent
     beyond their timeout (their slots become ghosts), and what has expired."""
 
+    lengthy: ClassVar[bool] = True
     dead: tuple[int, ...] = ()
 
 
@@ -261,9 +266,11 @@ class World(Result, frozen=True, kw_only=True):
 class Snapshot(Operation[World], frozen=True):
     """Look at everything; changes nothing."""
 
+    lengthy: ClassVar[bool] = True
+
 
 class Locked(Result, frozen=True, kw_only=True):
-    """`lock` is None where another holds it; `mine` tells whether it is the caller's."""
+    """The lock as it is held; `mine` tells whether by the caller."""
 
     lock: LockState
     mine: bool

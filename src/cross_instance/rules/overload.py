@@ -1,7 +1,8 @@
 """What a response says about limits: pauses after overloads, and limits that the provider stated.
 
 1. A Retry-After pauses the whole account for everyone; the longest of several holds.
-2. The first rejection of an epoch moves it, drains the buckets that were hit and, without a Retry-After, pauses for
+2. The first rejection of an epoch of a model group (or of an account's other models) moves it, drains the buckets that
+   were hit and, without a Retry-After, pauses for
    2^k s ± 20 %, k being the rejections in a row with fewer than three accepted requests between (at most 32 s).
    Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
 3. Nothing is learned from exhausted quota: waiting does not help there.
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import EPOCH, note, take
-from cross_instance.rules.operations import FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
+from cross_instance.rules.operations import CLUSTER, FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
 from cross_instance.rules.specs import apply_told, rebuild
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def hear(ledger: Ledger, op: Settle, permit: Permit) -> None:
 
 def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> None:
     retry_after = op.signals.retry_after
-    moved = op.outcome is Outcome.REJECTED and _move_epoch(account, op.signals.kind, permit)
+    path = [node for name, node in ledger.path(permit) if name != CLUSTER]
+    moved = op.outcome is Outcome.REJECTED and _move_epoch(path[0], op.signals.kind, permit)
     if moved:
         account.streak = 0 if account.accepted >= ACCEPTED_BETWEEN else account.streak + 1
         account.accepted = 0
@@ -50,17 +52,18 @@ def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> None:
     if retry_after is not None:
         account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
     if moved:
-        _drain(account, op.signals.kind)
+        for node in path:
+            _drain(node, op.signals.kind, account.paused_until)
     ledger.touched.add(permit.account)
 
 
-def _move_epoch(account: Node, kind: Kind | None, permit: Permit) -> bool:
+def _move_epoch(node: Node, kind: Kind | None, permit: Permit) -> bool:
     """Move the epoch of the kind that was hit, or of all where the provider did not say; false for an echo."""
     places = (EPOCH[kind],) if kind is not None else (0, 1, 2)
-    if any(permit.epochs[place] != account.epochs[place] for place in places):
+    if any(permit.epochs[place] != node.epochs[place] for place in places):
         return False
-    requests, tokens, slots = (epoch + (place in places) for place, epoch in enumerate(account.epochs))
-    account.epochs = (requests, tokens, slots)
+    requests, tokens, slots = (epoch + (place in places) for place, epoch in enumerate(node.epochs))
+    node.epochs = (requests, tokens, slots)
     return True
 
 
@@ -69,15 +72,15 @@ def _pause_without_word(streak: int, draw: int) -> int:
     return pause * 4 // 5 + pause * 2 // 5 * (draw >> 12) // (DRAWS >> 12)
 
 
-def _drain(account: Node, kind: Kind | None) -> None:
+def _drain(node: Node, kind: Kind | None, paused_until: int) -> None:
     """The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled."""
-    for limit in account.limits:
+    for limit in node.limits:
         if limit.kind is Kind.CONCURRENCY or limit.anchor is not None or limit.kind is not (kind or Kind.REQUESTS):
             continue
         keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
         take(limit, max(0, -(-(limit.level - keep) // limit.den)))
         note(limit, limit.cap * limit.den)
-        limit.at = max(limit.at, account.paused_until)
+        limit.at = max(limit.at, paused_until)
 
 
 def _believe(ledger: Ledger, permit: Permit, told: Told) -> None:

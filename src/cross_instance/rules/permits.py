@@ -217,6 +217,7 @@ def _look_again(ledger: Ledger, op: Acquire, account: Node, flow: Flow, permit: 
 
 def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
     """Decide a `Settle`."""
+    checks.settle(op)
     ledger = Ledger(tables, at)
     permit = ledger.permit(op.incarnation, op.seq)
     if permit is None or permit.state is State.WAITING or permit.state is State.GHOST:

@@ -43,7 +43,7 @@ class Limit(Record):
     window: int = 0
     charges: int = 0
     peaks: list[tuple[int, int]] = []
-    low: int = -(1 << 53) + 1
+    low: int = 0
 
 
 class Node(Record):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EXACT, ORDER, carry_over, new_limit, set_guard, start_low
-from cross_instance.rules.operations import CLUSTER, MINUTE, Kind, LimitSpec, Notice, Source, Told
+from cross_instance.rules.limits import ORDER, carry_over, new_limit, set_guard, start_low
+from cross_instance.rules.operations import CLUSTER, MINUTE, Instant, Kind, LimitSpec, Notice, Source, Told
 from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
 
 if TYPE_CHECKING:
@@ -50,11 +50,12 @@ def rebuild(ledger: Ledger, account: str) -> None:
         ledger.touched.add(account)
         return
     specs = [voice.published.spec for voice in heard]
-    _put_in_force(ledger, account, [spec.limits for spec in specs])
+    spread = max((spec.spread for spec in specs), default=0)
+    _put_in_force(ledger, account, [spec.limits for spec in specs], spread)
     patterns = tuple(sorted({pattern for spec in specs for pattern, _ in spec.groups}))
     for pattern in {*patterns, *node.patterns}:
         published = [limits for spec in specs for name, limits in spec.groups if name == pattern]
-        _put_in_force(ledger, group_node(account, pattern), published)
+        _put_in_force(ledger, group_node(account, pattern), published, spread)
     if patterns != node.patterns or not node.revision:
         node.patterns = patterns
         node.revision += 1
@@ -64,18 +65,21 @@ def rebuild(ledger: Ledger, account: str) -> None:
     ledger.touched.add(account)
 
 
-def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]]) -> None:
+def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]], spread: int) -> None:
     node = ledger.new_node(name)
+    if not node.limits and not node.retired:
+        node.spread = spread
     old = {limit.kind: limit for limit in (*node.retired, *node.limits)}
     specs = [spec for limits in published for spec in limits]
     node.limits = []
     for spec in in_force(specs, told_specs(ledger.tables, name)):
         limit = new_limit(spec, ledger.at)
-        if spec.kind in old:
-            carry_over(limit, old.pop(spec.kind), ledger.at)
-        elif spec.source in (Source.PRESET, Source.GUESS):
-            start_low(limit)
+        known = old.pop(spec.kind, None)
+        if known is not None:
+            carry_over(limit, known, ledger.at)
         set_guard(limit, node.spread)
+        if known is None and spec.source in (Source.PRESET, Source.GUESS):
+            start_low(limit)
         node.limits.append(limit)
     node.retired = [limit for limit in old.values() if limit.kind is not Kind.CONCURRENCY]
 
@@ -173,12 +177,14 @@ def told_spec(kind: Kind, amount: int, period: int, correct: bool, refund: bool)
 
 
 def apply_told(tables: Tables, name: str, model: str, told: Told) -> bool:
-    """Remember a told limit; whether it is news. Figures beyond exact integers are not believed."""
-    if told.limit < 1 or told.period < 1 or (told.limit + 1) * told.period >= EXACT:
+    """Remember a told limit; whether it is news. Figures that cannot be kept exactly are not believed."""
+    entry = (told.kind, told.limit, told.period, told.correct, told.refund)
+    try:
+        new_limit(told_spec(*entry), Instant(0, 0))
+    except ValueError:
         return False
     value = tables.get(named(TOLD, name))
     by_model = {} if value is None else records.decode_told(value)
-    entry = (told.kind, told.limit, told.period, told.correct, told.refund)
     before = by_model.get(model, ())
     if entry in before:
         return False

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 from cross_instance.rules import usage
 from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
-from cross_instance.rules.limits import BUCKETS, EXACT, INDEX, ORDER, Units, correct, measure, refill, take, units_of
+from cross_instance.rules.limits import (
+    BUCKETS,
+    EXACT,
+    INDEX,
+    ORDER,
+    Units,
+    correct,
+    leave_full,
+    measure,
+    refill,
+    take,
+    units_of,
+)
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, Granted, Kind, Outcome, Settled
 from cross_instance.rules.overload import ACCEPTED_BETWEEN
 from cross_instance.rules.records import (
@@ -58,7 +70,7 @@ def acquire(tables: Tables, op: Acquire, at: Instant) -> Granted | None:
     ):
         return None
     costs = units_of(op.costs)
-    if not 0 <= costs[0] | costs[1] | costs[2] | costs[3] <= MOST_UNITS or not 0 <= op.timeout | op.seq < EXACT:
+    if not _storable(costs) or not 0 <= op.timeout | op.seq < EXACT:
         return None
     marks = _charge(node, costs, at)
     if marks is None:
@@ -91,15 +103,25 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
         if units * limit.den > limit.level:
             return None
         if units:
+            leave_full(limit, at.mono + node.spread)
             take(limit, units)
             marks[ORDER[kind]] = limit.charges
     node.held += 1
     return tuple(marks)
 
 
+def _says_nothing(op: Settle) -> bool:
+    return op.outcome is SUCCESS and (op.signals is NO_SIGNALS or op.signals == NO_SIGNALS) and 0 <= op.delay <= FOREVER
+
+
+def _storable(units: Units) -> bool:
+    return 0 <= units[0] | units[1] | units[2] | units[3] <= MOST_UNITS
+
+
 def settle(tables: Tables, op: Settle, at: Instant) -> Settled | None:
     """End a successful permit of an account without waiters, where the response told nothing about limits."""
-    if op.outcome is not SUCCESS or (op.signals is not NO_SIGNALS and op.signals != NO_SIGNALS):
+    used = None if op.usage is None else units_of(op.usage)
+    if not _says_nothing(op) or (used is not None and not _storable(used)):
         return None
     get = tables.get
     permit_at = permit_key(op.incarnation, op.seq)
@@ -121,7 +143,7 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled | None:
     for limit in node.limits:
         if limit.at < at.mono:
             refill(limit, at)
-    correct(node, permit.costs, permit.marks, None if op.usage is None else units_of(op.usage))
+    correct(node, permit.costs, permit.marks, used)
     if op.delay != node.spread:
         measure(node, op.delay)
     tables.put(node_at, encode(node))

@@ -125,6 +125,8 @@ class AccountSpec(Data, frozen=True):
     origin: str = "defaults"
     ageing: int = 0
     """After each such time (µs) a waiter counts as one class higher; 0: classes are strict."""
+    spread: int = 0
+    """How far the delay from grant to send is taken to spread until it has been measured, in µs."""
 
 
 class Told(Data, frozen=True):

@@ -3,7 +3,7 @@
 1. Every operation is decided in the folder, under its gate; nothing is cached between operations.
 2. All stores of a process on one folder share one environment (see `environment`): its files, gate and wake-ups.
 3. `AsyncEmbeddedStore` decides in the event loop where the gate is free, and leaves waiting, and whatever is synced to
-   the disk, to a thread.
+   the disk or goes through everything, to a thread.
 4. Stores opened before a fork raise `StoreUnavailable` in the child, which opens its own.
 """
 
@@ -101,7 +101,7 @@ class AsyncEmbeddedStore(_Embedded):
         Cancelled, it has happened or never will: what follows it (a `Cancel`) cannot be overtaken by it.
         """
         environment, deadline = self._environment(), time.monotonic() + self._patience
-        if not op.durable:
+        if not (op.durable or op.lengthy):
             for _ in range(LOOP_TRIES):
                 result = None if environment.is_occupied() else environment.attempt(op, self._clock)
                 if result is not None:

@@ -192,8 +192,7 @@ class Simulation:
     def kill(self, member: Member) -> None:
         """End a process: its connections are gone at once, the kernel tells the others soon."""
         member.alive = False
-        for call in member.calls:
-            call.end()
+        self._hang_up(member)
         self._drop_waiters(member)
         incarnation = member.incarnation
         self.at(self.now + self.random.randint(0, self._noticed), lambda: self._tell_dead(incarnation))
@@ -217,8 +216,7 @@ class Simulation:
     def leave(self, member: Member) -> None:
         """Let an instance go in order."""
         member.alive = False
-        for call in member.calls:
-            call.end()
+        self._hang_up(member)
         self._drop_waiters(member)
         self._run(Leave(member.incarnation))
 
@@ -242,6 +240,12 @@ class Simulation:
     def _tell_dead(self, incarnation: int) -> None:
         if any(member.alive and not member.stopped for member in self.members):
             self._run(Sweep(dead=(incarnation,)))
+
+    @staticmethod
+    def _hang_up(member: Member) -> None:
+        for call in member.calls:
+            call.end()
+        member.calls.clear()
 
     def _drop_waiters(self, member: Member) -> None:
         for seq in member.waiting:

@@ -1,0 +1,156 @@
+"""Law 5: what an operation costs does not grow with the queue. Counted in calls of the tables, not in time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.rules.support import ACCOUNT, limits, requests, slots, tokens
+
+from cross_instance.rules.apply import apply
+from cross_instance.rules.operations import (
+    AccountSpec,
+    Acquire,
+    Cancel,
+    Configure,
+    Configured,
+    Costs,
+    Granted,
+    Heartbeat,
+    Join,
+    Joined,
+    Leave,
+    Operation,
+    Priority,
+    Result,
+    Settle,
+    Sweep,
+    Waiting,
+)
+from cross_instance.testing import DictTables, FakeClock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+
+class CountingTables(DictTables):
+    """Counts every call, and every step of a scan."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def get(self, key: bytes, /) -> bytes | None:
+        self.calls["get"] += 1
+        return super().get(key)
+
+    def put(self, key: bytes, value: bytes, /) -> None:
+        self.calls["put"] += 1
+        self.calls["bytes"] += len(value)
+        super().put(key, value)
+
+    def delete(self, key: bytes, /) -> None:
+        self.calls["delete"] += 1
+        super().delete(key)
+
+    def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]:
+        for pair in super().scan(prefix):
+            self.calls["scan"] += 1
+            yield pair
+
+
+class Queue:
+    """One account, some instances, and as many waiters as wanted behind one slot."""
+
+    def __init__(self, instances: int, waiters: int, spec: AccountSpec) -> None:
+        self.tables = CountingTables()
+        self.clock = FakeClock()
+        self.instances = [self.join(f"i{number}", spec) for number in range(instances)]
+        self.seq = 0
+        self.first = self.acquire(self.instances[0])
+        for number in range(waiters):
+            self.acquire(self.instances[number % instances], priority=Priority(number // instances % 5))
+
+    def run(self, op: Operation[Any]) -> Any:
+        self.tables.begin()
+        return apply(self.tables, op, self.clock())
+
+    def join(self, name: str, spec: AccountSpec) -> int:
+        joined = self.run(Join(name, name, 1, name, name))
+        assert isinstance(joined, Joined)
+        assert isinstance(self.run(Configure(joined.incarnation, ACCOUNT, spec)), Configured)
+        return joined.incarnation
+
+    def acquire(self, incarnation: int, **rest: Any) -> tuple[int, int]:
+        self.seq += 1
+        self.run(Acquire(incarnation, self.seq, ACCOUNT, revision=1, costs=Costs(tokens=10), **rest))
+        return incarnation, self.seq
+
+    def cost(self, op: Operation[Any]) -> tuple[Counter[str], Result]:
+        self.tables.calls.clear()
+        answer: Result = self.run(op)
+        return Counter(self.tables.calls), answer
+
+    def costs(self) -> dict[str, Counter[str]]:
+        """What each operation costs in the middle of the queue's life."""
+        found: dict[str, Counter[str]] = {}
+        one, holder = self.instances[-1], self.first
+        found["acquire"], answer = self.cost(Acquire(one, 10**9, ACCOUNT, revision=1, costs=Costs(tokens=10)))
+        assert isinstance(answer, Waiting)
+        found["look"], _ = self.cost(Acquire(one, 10**9, ACCOUNT, revision=1, costs=Costs(tokens=10)))
+        found["settle"], answer = self.cost(Settle(*holder))
+        (offered, *_) = answer.wakes
+        found["take the offer"], answer = self.cost(Acquire(offered.incarnation, offered.seq, ACCOUNT, revision=1))
+        assert isinstance(answer, Granted)
+        found["cancel a waiter"], _ = self.cost(Cancel(one, 10**9))
+        found["cancel a grant"], answer = self.cost(Cancel(offered.incarnation, offered.seq))
+        (offered, *_) = answer.wakes
+        self.clock.advance(250_000)
+        found["an offer passes on"], _ = self.cost(Sweep())
+        found["heartbeat"], _ = self.cost(Heartbeat(offered.incarnation))
+        return found
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [limits(slots(1)), limits(slots(1), requests(6_000, 100), tokens(600_000)), limits(slots(1), ageing=10**9)],
+    ids=["slots", "all kinds", "ageing"],
+)
+def test_law_5_ten_thousand_waiters_cost_no_more_than_ten(spec: AccountSpec) -> None:
+    short, long = Queue(2, 10, spec).costs(), Queue(2, 10_000, spec).costs()
+    for name, calls in long.items():
+        for kind in calls:
+            assert calls[kind] <= 2 * short[name][kind] + 2, (name, kind, calls, short[name])
+
+
+def test_law_5_ten_thousand_waiters_of_two_hundred_instances() -> None:
+    spec = limits(slots(1), requests(6_000, 100))
+    short, long = Queue(2, 10, spec).costs(), Queue(200, 10_000, spec).costs()
+    for name, calls in long.items():
+        for kind in ("get", "put", "delete", "scan"):
+            assert calls[kind] <= 2 * short[name][kind] + 2, (name, kind, calls, short[name])
+
+
+def test_an_uncontended_pair_is_one_operation_each_and_few_calls() -> None:
+    queue = Queue(1, 0, limits(requests(6_000, 100), tokens(600_000), slots(50)))
+    acquire, answer = queue.cost(Acquire(queue.instances[0], 7, ACCOUNT, revision=1))
+    assert isinstance(answer, Granted)
+    settle, _ = queue.cost(Settle(queue.instances[0], 7))
+    assert acquire.total() - acquire["bytes"] <= 6
+    assert settle.total() - settle["bytes"] <= 5
+
+
+def test_the_two_hundredth_instance_joins_for_the_price_of_a_list_of_the_others() -> None:
+    """Publishing reads what the others published, and nothing else grows."""
+    queue = Queue(200, 0, limits(requests(6_000, 100), slots(50)))
+    spec = limits(requests(6_000, 100), slots(50))
+    join, joined = queue.cost(Join("late", "late", 1, "late", "late"))
+    assert isinstance(joined, Joined)
+    configure, _ = queue.cost(Configure(joined.incarnation, ACCOUNT, spec))
+    assert join.total() - join["bytes"] <= 12
+    assert configure["scan"] <= 2 * 201 + 10
+    assert configure["get"] + configure["put"] + configure["delete"] <= 15
+    leave, _ = queue.cost(Leave(joined.incarnation))
+    assert leave["scan"] <= 201 + 20

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cross_instance.providers.presets import KNOWN, preset
-from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Kind, LimitState, Source
+from cross_instance.rules.limits import new_limit, start_low
+from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Instant, Kind, LimitState, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from cross_instance.config import Settings
     from cross_instance.rules.operations import FlowState, InstanceState, LimitSpec, NodeState, World
 
-QUIET_AFTER = 60.0
-"""Seconds without a heartbeat after which an instance is not called connected any more: the default timeout."""
+USUAL_TIMEOUT = 60.0
+"""Seconds without a heartbeat after which an instance is called silent, where the settings do not say otherwise."""
 
 LABELS = {
     Kind.REQUESTS_DAY: "Requests/day",
@@ -116,8 +117,11 @@ def limits_of(world: World | None, settings: Settings | None = None, provider: s
     nodes = () if world is None else world.nodes
     seen = [limit for node in nodes for limit in _limits_at(node)]
     known = {limit.provider for limit in seen}
-    planned = [] if settings is None else [name for name in _planned(settings, known, provider) if name not in known]
-    limits = seen + [limit for name in planned for limit in _limits_planned(settings, name)]
+    planned = []
+    if settings is not None:
+        names = [name for name in _planned(settings, known, provider) if name not in known]
+        planned = [limit for name in names for limit in _limits_planned(settings, name)]
+    limits = seen + planned
     return tuple(sorted((one for one in limits if provider in {None, one.provider}), key=_order))
 
 
@@ -136,15 +140,22 @@ def _limits_at(node: NodeState) -> Iterator[Limit]:
         yield _limit(place, state, state.available, node.used if counted else None)
 
 
-def _limits_planned(settings: Settings | None, provider: str) -> Iterator[Limit]:
-    assert settings is not None
+def _limits_planned(settings: Settings, provider: str) -> Iterator[Limit]:
     spec = settings.account_spec(provider, settings.account)
     for limit in spec.limits:
         used = 0 if limit.kind is Kind.REQUESTS else None
-        yield _limit(Place(provider, settings.account, ""), limit, limit.burst or limit.amount, used)
+        yield _limit(Place(provider, settings.account, ""), limit, _at_first(limit), used)
     for pattern, limits in spec.groups:
         for limit in limits:
-            yield _limit(Place(provider, settings.account, pattern), limit, limit.burst or limit.amount, None)
+            yield _limit(Place(provider, settings.account, pattern), limit, _at_first(limit), None)
+
+
+def _at_first(spec: LimitSpec) -> int:
+    """What a limit allows when it comes in force: all of it, or little where it is not really known."""
+    limit = new_limit(spec, Instant(0, 0))
+    if spec.source in {Source.PRESET, Source.GUESS}:
+        start_low(limit)
+    return spec.amount if spec.kind is Kind.CONCURRENCY else limit.level // limit.den
 
 
 def _limit(place: Place, of: LimitState | LimitSpec, available: int, used: int | None) -> Limit:
@@ -230,17 +241,20 @@ def _per_minute(limit: LimitState | Limit) -> int:
 # --- the guide's texts ---------------------------------------------------------------------------------------------
 
 
-def format_instance_status(world: World) -> str:
-    """What `pi_instance_status` prints: every instance, whether it is connected, and its use of each provider."""
-    texts = [_instance_text(world, instance) for instance in world.instances]
+def format_instance_status(world: World, timeout: float = USUAL_TIMEOUT) -> str:
+    """What `pi_instance_status` prints: every instance, whether it is connected, and its use of each provider.
+
+    `timeout`: seconds without a heartbeat after which an instance is called silent; settings have `heartbeat_timeout`.
+    """
+    texts = [_instance_text(world, instance, timeout) for instance in world.instances]
     return "\n\n".join(texts) or "No instance is connected."
 
 
-def _instance_text(world: World, instance: InstanceState) -> str:
+def _instance_text(world: World, instance: InstanceState, timeout: float) -> str:
     silent = (world.at.wall - instance.beat_at) / SECOND
     lines = [
         f"Instance: {instance.instance_id}",
-        "  Status: Connected" if silent <= QUIET_AFTER else f"  Status: Silent for {silent:.0f} s",
+        "  Status: Connected" if silent <= timeout else f"  Status: Silent for {silent:.0f} s",
         f"  Active requests: {instance.held}",
     ]
     uses = _uses(world, instance)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from tests.cli.commands import Place
 
 from cross_instance import Runtime
 from cross_instance.config import load_settings
 from cross_instance.presence import Card, Presence, instances_folder
+from cross_instance.rules.operations import SECOND, Instant
+from cross_instance.status import format_instance_status
+from cross_instance.stores.folder import COORDINATION, GATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 PROVIDERS = {"openai": {"requestsPerMinute": 500, "burst": 100}, "anthropic": {"requestsPerMinute": 50, "burst": 25}}
 LOOKING = ["cross-instance limits", "cross-instance status", "pi_model_limits", "pi_instance_status"]
@@ -242,3 +250,109 @@ def test_the_doctor_warns_of_guesses_and_of_what_was_set_aside(place: Place) -> 
     assert done.returncode == 0
     assert "warn  limits: the limits of acme are guessed" in done.stdout
     assert "warn  instances: 1 damaged instance files were set aside" in done.stdout
+
+
+def everything_below(folder: Path) -> dict[str, tuple[int, int, int]]:
+    """Every file's mode, size and time of change."""
+    found = ((path, path.lstat()) for path in (folder, *folder.rglob("*")))
+    return {str(path): (stat.st_mode, stat.st_size, stat.st_mtime_ns) for path, stat in found}
+
+
+@pytest.mark.parametrize("line", [*LOOKING, "cross-instance doctor"])
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_a_look_at_a_store_that_nobody_uses_changes_nothing(place: Place, line: str, mode: int) -> None:
+    """Left by an earlier boot: another coordination file; opening the store would remove it, and close the folder."""
+    place.runtime_dir.mkdir(parents=True)
+    for name in (GATE, f"{COORDINATION}earlier.mdb", f"{COORDINATION}earlier.mdb-lock"):
+        (place.runtime_dir / name).write_bytes(b"?")
+    place.runtime_dir.chmod(mode)
+    before = everything_below(place.home)
+    done = place.run(*line.split())
+    assert everything_below(place.home) == before
+    doctor = line.endswith("doctor")
+    assert done.returncode == (0 if mode == 0o700 or doctor else 2)
+    if mode == 0o755:
+        assert f"chmod 700 {place.runtime_dir}" in (done.stdout if doctor else done.stderr)
+
+
+@pytest.mark.usefixtures("live")
+def test_an_open_folder_in_use_is_refused_and_left_as_it_is(place: Place) -> None:
+    place.runtime_dir.chmod(0o755)
+    done = place.run("cross-instance", "status")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert f"chmod 700 {place.runtime_dir}" in done.stderr
+    assert place.runtime_dir.stat().st_mode & 0o777 == 0o755
+
+
+UNPRIVILEGED = """
+import os, sys
+from importlib.metadata import version
+import cross_instance.cli.checks, cross_instance.cli.doctor, cross_instance.cli.limits, cross_instance.cli.status
+from cross_instance.cli import main
+version("click")
+if os.geteuid() == 0:  # imported before: the interpreter may lie where only root may read
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("below", ["", "below"], ids=["the folder itself", "a folder below"])
+@pytest.mark.parametrize("command", ["doctor", "status", "limits"])
+def test_an_unreadable_folder_is_a_finding_of_the_doctor_and_one_line_elsewhere(command: str, below: str) -> None:
+    with TemporaryDirectory() as made:
+        top = Path(made)
+        locked = top / "locked"
+        (locked / "below").mkdir(parents=True)
+        if os.geteuid() == 0:
+            os.chown(locked, 65534, 65534)
+        top.chmod(0o755)
+        locked.chmod(0)
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", UNPRIVILEGED, command],
+                cwd=top,
+                env={**os.environ, "HOME": made, "PI_RUNTIME_DIR": str(locked / below)},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        finally:
+            locked.chmod(0o700)
+    if command == "doctor":
+        assert (done.returncode, done.stderr) == (1, "")
+        assert f"FAIL  folder: {locked / below} cannot be re" in done.stdout
+    else:
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert "Permission denied; set PI_RUNTIME_DIR" in done.stderr
+
+
+def test_the_doctor_tells_what_was_set_aside_in_the_store_and_what_has_no_effect(place: Place) -> None:
+    place.configure({"profile": "stable"})
+    place.runtime_dir.mkdir(parents=True, mode=0o700)
+    (place.runtime_dir / f"{COORDINATION}x.mdb.damaged-1").touch()
+    text = place.run("cross-instance", "doctor").stdout
+    assert "warn  store: 1 damaged files of the store were set aside" in text
+    assert "warn  configuration: profile (" in text
+
+
+def test_an_unused_preset_is_shown_as_it_starts(place: Place) -> None:
+    planned = place.read_json("cross-instance", "limits", "--provider", "openai", "--json")["limits"]
+    settings = load_settings(place.project, environ={}, home=place.home)
+    with Runtime("one", settings=settings) as runtime:
+        with runtime.permit("openai", "m"):
+            pass
+        used = next(limit for limit in runtime.limits() if limit.kind == "requests")
+    assert [limit["available"] for limit in planned] == [8]
+    assert used.available <= 8
+
+
+def test_an_instance_is_silent_after_the_timeout_of_the_settings(place: Place) -> None:
+    settings = load_settings(place.project, environ={}, home=place.home)
+    with Runtime("one", settings=settings) as runtime:
+        world = runtime.status().world
+    assert world is not None
+    later = msgspec.structs.replace(world, at=Instant(world.at.mono, world.instances[0].beat_at + 75 * SECOND))
+    assert "Silent for 75 s" in format_instance_status(later, 60.0)
+    assert "Status: Connected" in format_instance_status(later, 300.0)
+    assert "Silent for 75 s" in format_instance_status(later)

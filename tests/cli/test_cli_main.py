@@ -35,7 +35,8 @@ def test_help_imports_no_command() -> None:
     program = (
         "import sys; from click.testing import CliRunner; from cross_instance.cli import group; "
         "assert CliRunner().invoke(group, ['--help']).exit_code == 0; "
-        "print([name for name in sys.modules if name.startswith(('cross_instance.cli.', 'rich', 'openai'))])"
+        "print([name for name in sys.modules if name.startswith(('cross_instance.cli.', 'rich', 'openai'))"
+        " or name in ('lmdb', 'asyncio', 'cross_instance.runtime', 'cross_instance.config')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
@@ -73,7 +74,7 @@ def test_an_interrupted_command_ends_without_a_word(place: Place, raised: str, c
     program = (
         "import click, cross_instance.cli as cli\n"
         f"@click.command()\ndef command(): raise {raised}\n"
-        "cli.run(command, 'command', [])"
+        "cli.run(lambda: command, 'command', [])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (code, "", "")
@@ -104,3 +105,39 @@ def test_the_entry_points_of_the_package_exist() -> None:
     assert names == {"cross-instance", "pi_instance_status", "pi_model_limits"}
     assert all(callable(getattr(cli, attribute)) for attribute in ("main", "pi_instance_status", "pi_model_limits"))
     assert group.name == "group"
+
+
+@pytest.mark.parametrize("arguments", [(), ("config",)])
+def test_without_a_command_the_help_is_printed_as_it_is(place: Place, arguments: tuple[str, ...]) -> None:
+    helped = place.run("cross-instance", *arguments, "--help")
+    done = place.run("cross-instance", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == helped.stdout
+
+
+@pytest.mark.parametrize("name", ["pi_instance_status", "pi_model_limits", "cross-instance"])
+def test_an_interrupted_import_of_a_command_ends_without_a_word(
+    place: Place, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupted(module: str) -> None:
+        raise KeyboardInterrupt(module)
+
+    monkeypatch.setattr("cross_instance.cli.import_module", interrupted)
+    done = place.run(name, *(["status"] if name == "cross-instance" else []))
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "")
+
+
+def test_windows_is_refused_with_the_way_out() -> None:
+    program = "import sys; sys.platform = 'win32'\ntry: import cross_instance\nexcept ImportError as e: print(e)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "cross-instance-runtime does not support Windows; use it within WSL 2\n"
+
+
+def test_public_names_come_when_they_are_used() -> None:
+    program = (
+        "import sys, cross_instance; assert 'cross_instance.runtime' not in sys.modules; "
+        "assert set(cross_instance.__all__) <= set(dir(cross_instance)); "
+        "from cross_instance import *; assert Runtime is cross_instance.Runtime; print(hasattr(cross_instance, 'nope'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "False\n"

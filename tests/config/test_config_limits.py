@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cross_instance.config import Settings, greatest_burst, load_settings
-from cross_instance.config.limits import EXACT, first_problem, midnight_pacific
+from cross_instance.config.limits import EXACT, account_limits, first_problem, midnight_pacific
 from cross_instance.errors import ConfigError
 from cross_instance.providers import presets
 from cross_instance.rules.operations import DAY, MINUTE, SECOND, AccountSpec, Kind, LimitSpec, Source
+from cross_instance.rules.specs import in_force, told_spec
 
 HOUR = 3_600 * SECOND
 WINTER = 1_737_000_000 * SECOND
@@ -99,7 +100,23 @@ def test_the_default_burst_without_a_preset_is_a_tenth_of_a_minute(tmp_path: Pat
 
 def test_a_burst_alone_goes_with_the_preset(tmp_path: Path) -> None:
     spec = load(tmp_path, {"openai": {"burst": 7}}).account_spec("openai")
-    assert figures(spec.limits) == {Kind.REQUESTS: (500, 7, Source.PRESET)}
+    assert figures(spec.limits) == {Kind.REQUESTS: (500, 7, Source.CONFIGURED)}
+
+
+@hypothesis.settings(deadline=None)
+@given(
+    st.sampled_from(["openai", "anthropic", "gemini", "acme"]),
+    st.integers(1, 1_000),
+    st.booleans(),
+    st.lists(st.integers(1, 10**6), max_size=3),
+)
+def test_nothing_told_raises_a_configured_burst(provider: str, burst: int, rate: bool, told: list[int]) -> None:
+    keys = {"burst": burst} | ({"requestsPerMinute": 700} if rate else {})
+    published = list(account_limits(provider, keys, 0))
+    heard = [told_spec(Kind.REQUESTS, amount, MINUTE, correct=True, refund=True) for amount in told]
+    (requests,) = [spec for spec in in_force(published, heard) if spec.kind is Kind.REQUESTS]
+    assert requests.burst <= burst
+    assert requests.source is Source.CONFIGURED
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "gemini", "acme"])

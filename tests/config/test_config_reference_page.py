@@ -7,11 +7,20 @@ from typing import Any
 
 import pytest
 
+from cross_instance.cli.config import NO_EFFECT
 from cross_instance.config import SETTINGS, Setting
 from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
+ADAPTIVE = {
+    "enabled": "enabled",
+    "mode": "mode",
+    "reduction_factor": "reductionFactor",
+    "recovery_factor": "recoveryFactor",
+    "min_requests_per_minute": "minRequestsPerMinute",
+    "max_requests_per_minute": "maxRequestsPerMinute",
+}
 VARIABLE = re.compile(r"\bPI_[A-Z]+(?:_[A-Z]+)*\b")
 
 
@@ -19,7 +28,8 @@ def row(setting: Setting[Any]) -> str:
     """The line of the page's table for a setting."""
     default = f"`{json.dumps(setting.default)}`" if setting.default is not None else setting.unset or "no limit"
     variable = f"`{setting.variable}`" if setting.variable else ""
-    cells = (f"`{setting.key}`", variable, setting.form.kind, setting.form.accepted, default, setting.meaning)
+    meaning = f"*{NO_EFFECT.capitalize()}.* {setting.meaning}" if setting.reserved else setting.meaning
+    cells = (f"`{setting.key}`", variable, setting.form.kind, setting.form.accepted, default, meaning)
     return "| " + " | ".join(cells) + " |"
 
 
@@ -31,6 +41,27 @@ def test_every_setting_has_its_line(setting: Setting[Any]) -> None:
 def test_the_page_has_no_setting_besides() -> None:
     written = {line for line in PAGE.splitlines() if re.match(r"\| `[a-z]", line)}
     assert written == {row(setting) for setting in (*GENERAL, *NAMED, *LIMITS)}
+
+
+def test_what_has_no_effect_is_reserved_and_nothing_else_is() -> None:
+    """A setting has an effect where what the settings make of it is read outside the configuration."""
+    attributes = {
+        "work_stealing": "enableWorkStealing",
+        "logging": "logging",
+        "coordinator_port": "coordinatorPort",
+        "coordinator_addr": "coordinatorAddr",
+        "default_total_max_llm": "profile",
+        **{f"adaptive.{name}": f"adaptiveRateControl.{key}" for name, key in ADAPTIVE.items()},
+    }
+    assert {setting.key for setting in SETTINGS if setting.reserved} == set(attributes.values())
+    used = "\n".join(
+        path.read_text(encoding="utf-8")
+        for path in (ROOT / "src").rglob("*.py")
+        if path.parent.name != "config" and "cli" not in path.parts
+    )
+    assert [name for name in attributes if f"settings.{name}" in used] == []
+    for name in ("enabled", "account", "store", "runtime_dir", "heartbeat_interval", "heartbeat_timeout"):
+        assert f"settings.{name}" in used
 
 
 def test_the_page_names_every_place_of_limits() -> None:

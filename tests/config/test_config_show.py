@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.cli.commands import Place
 
 from cross_instance.cli.config import config
 
@@ -72,6 +73,17 @@ def test_it_prints_json(file: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--origin",), ("--json",)])
 def test_a_broken_file_is_one_line_and_exit_code_2(file: Path, options: tuple[str, ...]) -> None:
     file.write_text('{\n"crossInstance": {"provider\\u0000s": {}}}', encoding="utf-8")
-    result = show(*options)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == (f"cross-instance: {file}:2 `provider\\u0000s`: unknown key; did you mean `providers`?\n")
+    here = Place(file.parents[1])
+    here.project.mkdir()
+    done = here.run("cross-instance", "config", "show", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"cross-instance: {file}:2 `provider\\u0000s`: unknown key; did you mean `providers`?\n")
+
+
+def test_what_has_no_effect_is_marked_where_it_is_set(file: Path) -> None:
+    lines = show("--origin", PI_RUNTIME_PROFILE="stable").output.splitlines()
+    marked = [line.split() for line in lines if "not acted on" in line]
+    assert [(line[0], line[1], line[-1]) for line in marked] == [("profile", "stable", "PI_RUNTIME_PROFILE")]
+    settings = json.loads(show("--json", PI_RUNTIME_PROFILE="stable").output)["settings"]
+    assert [key for key, entry in settings.items() if "note" in entry] == ["profile"]
+    assert file.exists()

@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 from hypothesis import given, strategies as st
 
+from cross_instance import Runtime
 from cross_instance.config import SETTINGS, Settings, load_settings
 from cross_instance.errors import ConfigError
 
@@ -165,7 +166,12 @@ def test_keys_of_others_are_left_alone_but_not_a_misspelled_section(project: Pat
         ),
         ({"providers": {"x": {"baseUrls": "h"}}}, "providers.x.baseUrls", "must be a list of URLs or hosts"),
         ({"providers": {"x": {"baseUrls": ["h:x"]}}}, "providers.x.baseUrls", "must be a list of URLs or hosts"),
-        ({"providers": {"x": {"baseUrls": [""]}}}, "providers.x.baseUrls", "not a list"),
+        ({"providers": {"x": {"baseUrls": [""]}}}, "providers.x.baseUrls", "must be a list of"),
+        ({"providers": {"open/ai": {}}}, "providers.open/ai", "without control characters, / and #"),
+        ({"providers": {"a#b": {"burst": 1}}}, "providers.a#b", "without control characters, / and #"),
+        ({"providers": {"": {"burst": 1}}}, "providers.", "a text of 1 to 200 characters"),
+        ({"providers": {"x": {"accounts": {"a/b": {}}}}}, "providers.x.accounts.a/b", "/ and #"),
+        ({"account": "team#1"}, "account", "/ and #, not"),
         ({"adaptiveRateControl": {"reductionFactor": 1}}, "adaptiveRateControl.reductionFactor", "below 1, not 1"),
         ({"adaptiveRateControl": {"recoveryFactor": 1}}, "adaptiveRateControl.recoveryFactor", "a number above 1"),
         ({"instances": {"a": {"priority": 0}}}, "instances.a.priority", "from 1 to 1,000, not 0"),
@@ -313,3 +319,52 @@ def test_arbitrary_variables_are_accepted_or_a_config_error(
     folder = tmp_path_factory.getbasetemp()
     outcome = loaded_or_refused(folder, environ)
     assert isinstance(outcome, Settings) or outcome.origin in environ
+
+
+def test_a_wrong_host_is_not_quoted_it_may_hold_a_password(project: Path, home: Path) -> None:
+    write_section(project, {"providers": {"x": {"baseUrls": "https://user:hunter2@gw.example/v1"}}})
+    assert "hunter2" not in str(failure(project, home))
+
+
+@pytest.mark.parametrize(
+    ("argument", "key"),
+    [
+        ({"instance_id": "evil\x1b[31m\nInstance: fake"}, "instanceId"),
+        ({"instance_id": ""}, "instanceId"),
+        ({"instance_id": "x" * 300}, "instanceId"),
+        ({"account": "team#1"}, "account"),
+        ({"account": "a/b"}, "account"),
+        ({"account": ""}, "account"),
+        ({"store": "a\nb"}, "store"),
+    ],
+)
+@pytest.mark.parametrize("given", [False, True], ids=["settings loaded", "settings given"])
+def test_the_arguments_of_a_runtime_are_checked_as_settings_are(
+    project: Path, home: Path, argument: dict[str, str], key: str, given: bool
+) -> None:
+    loaded = load_settings(project, home=home, environ={})
+    with pytest.raises(ConfigError) as caught:
+        Runtime(**argument, **({"settings": loaded} if given else {}))  # type: ignore[arg-type]
+    assert (caught.value.origin, caught.value.key) == ("argument", key)
+
+
+def test_a_setting_without_effect_is_told_once(project: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = write_section(project, {"adaptiveRateControl": {"enabled": False}, "coordinatorPort": 8765, "ageingMs": 5})
+    load_settings(project, home=home, environ={})
+    settings = load_settings(project, home=home, environ={})
+    told = [entry.key for entry in settings.reserved()]
+    assert told == ["coordinatorPort", "adaptiveRateControl.enabled"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"accepted, not acted on by this version: {told[0]} ({file}:1), {told[1]} ({file}:1)"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("provider", "account"),
+    [("", None), ("open/ai", None), ("a#b", None), ("a\nb", None), ("openai", "x/y"), ("openai", "team#1"), (5, None)],
+)
+def test_a_permit_refuses_names_that_cannot_be_one(project: Path, home: Path, provider: Any, account: Any) -> None:
+    runtime = Runtime(settings=load_settings(project, home=home, environ={}))
+    with pytest.raises(ValueError, match=r"the name of (provider|account) must be a text of 1 to 200 characters"):
+        runtime.permit(provider, "m", account=account)
+    assert not (home / ".pi").exists()

@@ -5,6 +5,7 @@ import json
 import pytest
 from hypothesis import given, strategies as st
 
+from cross_instance.providers.estimate import estimate_tokens
 from cross_instance.providers.requests import RequestInfo, read_request
 
 HELLO = [{"role": "user", "content": "Hello, how are you today?"}]
@@ -300,3 +301,16 @@ def test_a_deeply_nested_body_is_estimated() -> None:
     found = read_request("openai", "POST", "/v1/chat/completions", "application/json", body)
     assert found is not None
     assert found.estimated_input == 3
+
+
+@pytest.mark.parametrize(
+    "begin", ["data: ", "data:", 'data: {"a": 1}\n\ndata: ', "data: text/plain;base64,", "data:,", "data:x/y;base64, "]
+)
+def test_text_that_begins_like_a_data_url_is_text(begin: str) -> None:
+    words = "word " * 10_000
+    assert estimate_tokens("openai", {"prompt": begin + words}) >= estimate_tokens("openai", {"prompt": words})
+
+
+def test_a_data_url_may_have_parameters() -> None:
+    url = f"data:text/plain;charset=utf-8;base64,{BLOB}"
+    assert estimate_tokens("openai", {"input": url}) < estimate_tokens("openai", {"input": f"x{url}"})

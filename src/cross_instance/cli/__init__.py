@@ -1,6 +1,7 @@
 """The command line: `cross-instance …`, and the user guide's own `pi_instance_status` and `pi_model_limits`.
 
-1. A command is imported when it is called, so `--help` costs next to nothing; the table below holds its summary.
+1. A command is imported when it is called, and within `run`, so `--help` costs next to nothing and an import can be
+   interrupted; the table below holds its summary.
 2. What is wrong is told in one line on stderr, with exit code 2; nobody sees a traceback.
 3. Ctrl-C ends with exit code 130, a reader that went away (`| head`) with 1, both without a word.
 """
@@ -19,7 +20,7 @@ from cross_instance._version import __version__
 from cross_instance.errors import CrossInstanceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 WRONG, INTERRUPTED, BROKEN_PIPE = 2, 130, 1
 """Exit codes: 130 is what a shell reports for SIGINT, 1 what click gives for a broken pipe."""
@@ -75,29 +76,32 @@ def group() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """`cross-instance`."""
-    run(group, "cross-instance", args)
+    run(lambda: group, "cross-instance", args)
 
 
 def pi_instance_status(args: Sequence[str] | None = None) -> NoReturn:
     """`pi_instance_status`, as in the user guide."""
-    run(load("status", "pi_instance_status"), "pi_instance_status", args)
+    run(lambda: load("status", "pi_instance_status"), "pi_instance_status", args)
 
 
 def pi_model_limits(args: Sequence[str] | None = None) -> NoReturn:
     """`pi_model_limits`, as in the user guide."""
-    run(load("limits", "pi_model_limits"), "pi_model_limits", args)
+    run(lambda: load("limits", "pi_model_limits"), "pi_model_limits", args)
 
 
-def run(command: click.Command, name: str, args: Sequence[str] | None = None) -> NoReturn:
-    """Run a command and end the process with its exit code."""
+def run(find: Callable[[], click.Command], name: str, args: Sequence[str] | None = None) -> NoReturn:
+    """Find a command, run it, and end the process with its exit code."""
     try:
-        code = command.main(args, prog_name=name, standalone_mode=False)
+        code = find().main(args, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
     except (KeyboardInterrupt, click.Abort):
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         _discard_output()
         sys.exit(BROKEN_PIPE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(WRONG)
     except click.ClickException as error:
         _fail(name, _text(error))
     except CrossInstanceError as error:

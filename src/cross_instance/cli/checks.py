@@ -1,7 +1,7 @@
 """The doctor's checks, each a function of what it looks at that gives its findings.
 
 1. A check says what it found and, unless all is well, how to mend it.
-2. Nothing is changed: a folder that does not exist yet is not made, a store is opened only where there is one.
+2. Nothing is made or mended: a store is looked at by the laws of `looking`, after its folder was found in order.
 3. A check whose ground is missing (no store, since its folder cannot be used) is left out: the cause was told.
 """
 
@@ -61,7 +61,7 @@ def every() -> Iterator[Check]:
     yield from _configuration(settings)
     folder = list(_folder(settings.runtime_dir))
     yield from folder
-    if any(check.level == "fail" for check in folder) and settings.store is None:
+    if settings.store is None and any(check.name == "folder" and check.level != "ok" for check in folder):
         return
     yield from _store(settings)
 
@@ -102,6 +102,9 @@ def _configuration(settings: Settings) -> Iterator[Check]:
     origins = {entry.origin.rsplit(":", 1)[0] if "/" in entry.origin else entry.origin for entry in settings.entries()}
     sources = sorted(origins - {"default", "preset", "guess"})
     yield Check("configuration", "ok", f"from {', '.join(sources)}" if sources else "nothing is set: defaults")
+    for entry in settings.reserved():
+        mend = "none needed: this version accepts it and does not act on it"
+        yield Check("configuration", "warn", f"{entry.key} ({entry.origin}) has no effect", mend)
     if not settings.enabled:
         origin = settings.origin_of("enabled")
         yield Check("configuration", "warn", f"coordination is switched off ({origin})", "set enabled to true")
@@ -109,28 +112,40 @@ def _configuration(settings: Settings) -> Iterator[Check]:
 
 def _folder(folder: Path) -> Iterator[Check]:
     """Whether the runtime folder can be used, or made."""
-    if not folder.exists():
-        parent = next(path for path in folder.parents if path.exists())
-        if os.access(parent, os.W_OK | os.X_OK):
-            yield Check("folder", "ok", f"{folder} will be made at the first use")
-        else:
-            yield Check("folder", "fail", f"{folder} cannot be made: {parent} is not writable", WAY_OUT)
-        yield from _file_system(parent)
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        yield from _parent(folder)
         return
-    if not folder.is_dir():
+    except OSError as error:
+        yield Check("folder", "fail", f"{folder} cannot be reached: {error.strerror}", WAY_OUT)
+        return
+    if not stat.S_ISDIR(found.st_mode):
         yield Check("folder", "fail", f"{folder} is not a folder", WAY_OUT)
-        return
-    found = folder.stat()
-    if found.st_uid != os.geteuid():
+    elif found.st_uid != os.geteuid():
         yield Check("folder", "fail", f"{folder} belongs to the user with id {found.st_uid}", WAY_OUT)
     elif not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         yield Check("folder", "fail", f"{folder} cannot be read and written", f"chmod 700 {folder}")
-    elif found.st_mode & 0o077:
-        yield _open_to_others(folder, found.st_mode)
     else:
-        yield Check("folder", "ok", f"{folder}, mode 700")
-    yield from _file_system(folder)
-    yield from _damaged(folder / "instances")
+        yield _mode(folder, found.st_mode)
+        yield from _file_system(folder)
+        yield from _damaged(folder)
+
+
+def _parent(folder: Path) -> Iterator[Check]:
+    """Whether a folder that does not exist can be made."""
+    parent = next(path for path in folder.parents if path.exists())
+    if os.access(parent, os.W_OK | os.X_OK):
+        yield Check("folder", "ok", f"{folder} will be made at the first use")
+    else:
+        yield Check("folder", "fail", f"{folder} cannot be made: {parent} is not writable", WAY_OUT)
+    yield from _file_system(parent)
+
+
+def _mode(folder: Path, mode: int) -> Check:
+    if mode & 0o077:
+        return _open_to_others(folder, mode)
+    return Check("folder", "ok", f"{folder}, mode 700")
 
 
 def _open_to_others(folder: Path, mode: int) -> Check:
@@ -150,11 +165,14 @@ def _file_system(folder: Path) -> Iterator[Check]:
         yield Check("file system", "ok", kind or "of unknown type")
 
 
-def _damaged(instances: Path) -> Iterator[Check]:
-    aside = sorted(instances.glob("*.corrupt-*"))
-    if aside:
-        finding = f"{len(aside)} damaged instance files were set aside, the last one is {aside[-1]}"
-        yield Check("instances", "warn", finding, "nothing rests on them: look what wrote there, then remove them")
+def _damaged(folder: Path) -> Iterator[Check]:
+    """What was set aside, by the processes that met it."""
+    mend = "nothing rests on them: look what wrote there, then remove them"
+    for name, pattern in (("instances", "instances/*.corrupt-*"), ("store", "*.damaged-*")):
+        aside = sorted(folder.glob(pattern))
+        if aside:
+            what = "instance files" if name == "instances" else "files of the store"
+            yield Check(name, "warn", f"{len(aside)} damaged {what} were set aside, the last one is {aside[-1]}", mend)
 
 
 def _store(settings: Settings) -> Iterator[Check]:
@@ -199,10 +217,9 @@ def _beats(world: World) -> Iterator[Check]:
 
 
 def _notices(world: World) -> Iterator[Check]:
-    for node in world.nodes:
-        for notice in node.notices:
-            mend = "make the configuration of all processes the same" if "conflict" in notice.topic else ""
-            yield Check("notice", "warn", f"{notice.topic}: {notice.text}", mend)
+    for notice in (*world.notices, *(notice for node in world.nodes for notice in node.notices)):
+        mend = "make the configuration of all processes the same" if "conflict" in notice.topic else ""
+        yield Check("notice", "warn", f"{notice.topic}: {notice.text}", mend)
 
 
 def _sources(settings: Settings, world: World) -> Iterator[Check]:

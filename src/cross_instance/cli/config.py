@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cross_instance.config import load_settings
-from cross_instance.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cross_instance.config import Entry
+
+NO_EFFECT = "accepted, not acted on by this version"
 
 
 @click.group()
@@ -30,21 +30,25 @@ def show(*, origin: bool, as_json: bool) -> None:
 
     Exit code 2 where the configuration is wrong.
     """
-    try:
-        entries = list(load_settings().entries())
-    except ConfigError as error:
-        click.echo(f"cross-instance: {error}", err=True)
-        sys.exit(2)
+    entries = list(load_settings().entries())
     if as_json:
-        settings = {entry.key: {"value": entry.value, "origin": entry.origin} for entry in entries}
+        settings = {entry.key: _to_dict(entry) for entry in entries}
         click.echo(json.dumps({"settings": settings}, indent=2, ensure_ascii=False))
     else:
         click.echo("\n".join(_lines(entries, origin=origin)))
 
 
+def _to_dict(entry: Entry) -> dict[str, Any]:
+    plain = {"value": entry.value, "origin": entry.origin}
+    return plain | {"note": NO_EFFECT} if entry.reserved else plain
+
+
 def _lines(entries: Sequence[Entry], *, origin: bool) -> list[str]:
     """One line for each entry, in columns."""
     keys = max(len(entry.key) for entry in entries)
-    texts = max(len(entry.text) for entry in entries)
-    rows = (f"{e.key:<{keys}}  {e.text:<{texts}}  {e.origin if origin else ''}" for e in entries)
+    told = [f"{entry.text} ({NO_EFFECT})" if entry.reserved else entry.text for entry in entries]
+    texts = max(map(len, told))
+    rows = (
+        f"{e.key:<{keys}}  {text:<{texts}}  {e.origin if origin else ''}" for e, text in zip(entries, told, strict=True)
+    )
     return [row.rstrip() for row in rows]

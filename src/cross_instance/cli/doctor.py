@@ -16,7 +16,7 @@ def doctor(*, as_json: bool) -> None:
 
     Looks at the SDKs, the configuration, the runtime folder, the store, the clock and the limits.
 
-    Exit code 1 where something fails; a warning is no failure. It only looks, and changes nothing.
+    Exit code 1 where something fails; a warning is no failure. It joins nothing and mends nothing by itself.
     """
     from cross_instance.cli import checks
     from cross_instance.cli.looking import as_json as to_json

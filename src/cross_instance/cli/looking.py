@@ -1,18 +1,27 @@
-"""What the commands that only look have in common: they see the store without joining it, and change nothing there."""
+"""What the commands that only look have in common: they see the store without joining it.
+
+1. A store is opened only where one is in use since the machine was started; nothing is made to look at it.
+2. A folder that cannot be used as it is (another's, open to others) is refused, not mended.
+3. Opening a store sets a damaged coordination file aside, as any process that opens it would; that, and removing what
+   earlier boots left, is all that a look may change.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from cross_instance.errors import StoreUnavailable
 from cross_instance.providers.presets import KNOWN
 from cross_instance.rules.operations import Snapshot, World
 from cross_instance.status import place_of
-from cross_instance.stores.folder import GATE
+from cross_instance.stores.folder import GATE, WAY_OUT, coordination_path
 from cross_instance.stores.urls import open_store
 
 if TYPE_CHECKING:
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def look(settings: Settings) -> World | None:
-    """The store's state now; None where its folder has not been used yet. Raises `StoreUnavailable`, `ConfigError`."""
+    """The store's state now; None where nothing is in use. Raises `StoreUnavailable`, `ConfigError`."""
     address = settings.store or str(settings.runtime_dir)
     if "://" not in address and is_unused(Path(address)):
         return None
@@ -34,13 +43,25 @@ def look(settings: Settings) -> World | None:
 
 
 def is_unused(folder: Path) -> bool:
-    """Whether no store has been opened there yet; one that cannot be looked into is not called unused."""
+    """Whether no store has been opened there since the machine was started.
+
+    Raises `StoreUnavailable` for a folder that cannot be looked into, or that a user of it would have to close first.
+    """
     try:
-        return folder / GATE not in folder.iterdir()
+        found = folder.stat()
+        names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:
         return True
-    except OSError:
-        return False
+    except NotADirectoryError as error:
+        raise StoreUnavailable(f"{folder} is not a folder; {WAY_OUT}") from error
+    except OSError as error:
+        raise StoreUnavailable(f"{folder} cannot be read: {error.strerror}; {WAY_OUT}") from error
+    if found.st_uid != os.geteuid():
+        raise StoreUnavailable(f"{folder} belongs to the user with id {found.st_uid}; {WAY_OUT}")
+    if found.st_mode & 0o077:
+        mode = stat.S_IMODE(found.st_mode)
+        raise StoreUnavailable(f"{folder} is open to other users (mode {mode:o}); to look into it: chmod 700 {folder}")
+    return not {GATE, coordination_path(folder).name} <= names
 
 
 def known_providers(settings: Settings, world: World | None) -> list[str]:

@@ -47,7 +47,7 @@ def pi_instance_status(*, as_json_: bool) -> None:
         instances = () if world is None else world.instances
         click.echo(as_json([instance_status(_seen_by(instance, settings, world)) for instance in instances]))
     else:
-        click.echo(NOBODY if world is None else format_instance_status(world))
+        click.echo(NOBODY if world is None else format_instance_status(world, settings.heartbeat_timeout))
 
 
 def _seen_by(instance: InstanceState, settings: Settings, world: World | None) -> Status:
@@ -90,7 +90,8 @@ def _lines(settings: Settings, world: World | None) -> Iterator[str]:
     if world.nodes:
         rows = [ACCOUNT_HEADINGS, *(_account_row(world, node) for node in world.nodes)]
         yield from ("", *columns(rows, ACCOUNT_NUMBERS))
-    notices = [f"{notice.topic}: {notice.text}" for node in world.nodes for notice in node.notices]
+    noticed = (*world.notices, *(notice for node in world.nodes for notice in node.notices))
+    notices = [f"{notice.topic}: {notice.text}" for notice in noticed]
     if notices:
         yield from ("", *notices)
 

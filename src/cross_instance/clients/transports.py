@@ -33,7 +33,7 @@ def require(name: str) -> ModuleType:
         return import_module(name)
     except ImportError as error:
         raise ImportError(
-            f"{name} is not installed; install it with: pip install 'cross-instance-runtime[{name}]'", name=name
+            f"{name} is not installed; in a clone of cross-instance-runtime: pip install '.[{name}]'", name=name
         ) from error
 
 

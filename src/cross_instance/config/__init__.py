@@ -4,8 +4,9 @@ Data flows one way: `sources` reads and checks each source by the table in `sche
 → `load` merges them → `settings` holds what is in force → `limits` turns it into what the rules apply.
 """
 
+from cross_instance.config.forms import account_names
 from cross_instance.config.limits import greatest_burst
-from cross_instance.config.load import load_settings
+from cross_instance.config.load import check_arguments, load_settings
 from cross_instance.config.schema import SETTINGS, Setting
 from cross_instance.config.settings import Adaptive, Entry, Instance, Limits, Provider, Settings, without_password
 
@@ -18,6 +19,8 @@ __all__ = [
     "Provider",
     "Setting",
     "Settings",
+    "account_names",
+    "check_arguments",
     "greatest_burst",
     "load_settings",
     "without_password",

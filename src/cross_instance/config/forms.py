@@ -13,6 +13,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import urlsplit
@@ -147,14 +148,17 @@ class Choice(Form[str]):
 
 @dataclass(frozen=True)
 class Name(Form[str]):
-    """An instance id, an account, a provider or a model pattern."""
+    """An instance id, an account, a provider or a model pattern; `without`: characters that have a meaning there."""
 
     longest: int = MAX_NAME
+    without: str = ""
 
     @property
     def accepted(self) -> str:
         """The length and what it may contain."""
-        return f"a text of 1 to {self.longest:,} characters without control characters"
+        besides = "".join(f", {character}" for character in self.without[:-1])
+        last = f"{besides} and {self.without[-1]}" if self.without else ""
+        return f"a text of 1 to {self.longest:,} characters without control characters{last}"
 
     def read(self, value: object) -> str:
         """Control characters, line separators and halves of surrogate pairs are refused."""
@@ -162,7 +166,24 @@ class Name(Form[str]):
             raise FormError
         if any(unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"} for character in value):
             raise FormError
+        if any(character in value for character in self.without):
+            raise FormError
         return value
+
+
+PART = Name(without="/#")
+"""A provider or an account: the names of what they share are made of both, as in `openai/default#gpt-4o`."""
+
+
+@lru_cache(maxsize=1024)
+def account_names(provider: str, account: str) -> tuple[str, str]:
+    """A caller's provider, in lower case, and account. Raises `FormError`, a `ValueError`, for what cannot be one."""
+    for what, name in (("provider", provider), ("account", account)):
+        try:
+            PART.read(name)
+        except FormError:
+            raise FormError(f"the name of {what} must be {PART.accepted}, not {shown(name)}") from None
+    return provider.lower(), account
 
 
 @dataclass(frozen=True)
@@ -175,7 +196,7 @@ class Location(Name):
     @property
     def accepted(self) -> str:
         """A folder, or a folder or URL."""
-        return "a folder or a URL such as redis://host:6379/0" if self.urls else "a folder"
+        return "a folder or a URL" if self.urls else "a folder"
 
     def absolute(self, value: str, base: Path, home: Path) -> str:
         """The folder as an absolute path: `~` is `home`, a relative one is under `base`. A URL stays as it is.

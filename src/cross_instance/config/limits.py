@@ -1,7 +1,8 @@
 """From configured figures to the limits that the rules apply; pure.
 
 1. What is configured is `Source.CONFIGURED`; the requests limit that nobody configured is the provider's preset, and
-   so is the concurrency of a provider of which nothing at all is known or configured.
+   so is the concurrency of a provider of which nothing at all is known or configured. A configured `burst` makes the
+   whole limit configured, the preset's amount with it: otherwise a told limit would replace the burst as well.
 2. A model group has only what is configured for it: it comes on top of its account.
 3. Bucket levels are counted in units * period / gcd(amount, period), which must stay below 2^53; a limit for which it
    would not is refused with the greatest value that is accepted.
@@ -63,7 +64,8 @@ def account_limits(provider: str, limits: Mapping[str, int], wall: int) -> tuple
     specs = group_limits(provider, limits, wall)
     if "requestsPerMinute" not in limits:
         burst = limits.get("burst", preset.burst)
-        specs = (_spec(provider, BUCKETS[0], preset.requests_per_minute, burst, preset.source, wall), *specs)
+        source = Source.CONFIGURED if "burst" in limits else preset.source
+        specs = (_spec(provider, BUCKETS[0], preset.requests_per_minute, burst, source, wall), *specs)
     if not limits and preset.concurrency is not None:
         specs = (*specs, _slots(preset.concurrency, preset.source))
     return specs

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from cross_instance.config.sources import KeyPath, Layer
 
 T = TypeVar("T")
+
+log = logging.getLogger("cross_instance")
 
 
 def load_settings(
@@ -67,7 +71,20 @@ def load_settings(
     values = merged([given, _defaults(given, home)])
     settings = _build(values, project or start)
     _check(settings, values)
+    _tell_reserved(tuple(f"{entry.key} ({entry.origin})" for entry in settings.reserved()))
     return settings
+
+
+@cache
+def _tell_reserved(entries: tuple[str, ...]) -> None:
+    """Warn, once in a process, that settings have no effect."""
+    if entries:
+        log.warning("accepted, not acted on by this version: %s", ", ".join(entries))
+
+
+def check_arguments(**arguments: object) -> None:
+    """Check settings that are used beside loaded ones, in snake_case; None means not given. Raises `ConfigError`."""
+    argument_layer(arguments, Path.cwd(), Path.home())
 
 
 def _defaults(given: Layer, home: Path) -> Layer:

@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cross_instance.config.forms import Address, Between, Choice, Form, Hosts, Integer, Location, Name, Switch
+from cross_instance.config.forms import PART, Address, Between, Choice, Form, Hosts, Integer, Location, Name, Switch
 
 T = TypeVar("T")
 
@@ -24,13 +24,19 @@ MAX_WEIGHT = 1_000
 FOLDED = frozenset({"<provider>", "<pattern>"})
 """The names whose case does not matter."""
 
+NAMES = {"<provider>": PART, "<account>": PART, "<pattern>": Name(), "<id>": Name()}
+"""What may stand in place of a name in angle brackets."""
+
 DEFAULT_TOTAL_MAX_LLM = {"default": 6, "stable": 4}
-"""By profile; as in the original coordinator."""
+"""By profile, as in the original coordinator; told, and not enforced."""
 
 
 @dataclass(frozen=True)
 class Setting(Generic[T]):
-    """One setting: `unset` tells what holds without it where that is no fixed `default`."""
+    """One setting: `unset` tells what holds without it where that is no fixed `default`.
+
+    `reserved`: it is checked, so that a file that has it is right, but this version does not act on it.
+    """
 
     key: str
     form: Form[T]
@@ -39,6 +45,7 @@ class Setting(Generic[T]):
     unset: str = ""
     variable: str | None = None
     secret: bool = False
+    reserved: bool = False
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -73,7 +80,7 @@ INSTANCE_ID = Setting(
 )
 ACCOUNT = Setting(
     "account",
-    Name(),
+    PART,
     "The account in use where a call does not name one; processes share limits within one account of a provider.",
     default="default",
     variable="PI_ACCOUNT",
@@ -81,8 +88,8 @@ ACCOUNT = Setting(
 STORE = Setting(
     "store",
     Location(urls=True),
-    "Where the shared state lives: a folder of this machine, Redis or Valkey, or a coordinator "
-    "(http://host:8765). A password in it is never shown.",
+    "Where the shared state lives: a folder of this machine. This version refuses a URL when it opens the store; a "
+    "password in it is never shown.",
     unset="`runtimeDir`",
     variable="PI_STORE",
     secret=True,
@@ -100,13 +107,13 @@ PROFILE = Setting(
     "Which default `totalMaxLlm` has.",
     default="default",
     variable="PI_RUNTIME_PROFILE",
+    reserved=True,
 )
 TOTAL_MAX_LLM = Setting(
     "totalMaxLlm",
     Integer(),
-    "Calls in flight at once over all accounts. Enforced once it is set; the default only feeds the coordinator's "
-    "share functions.",
-    unset="6, in profile stable 4; not enforced",
+    "Calls in flight at once over all accounts.",
+    unset="no limit",
     variable="PI_TOTAL_MAX_LLM",
 )
 HEARTBEAT_INTERVAL = Setting(
@@ -129,6 +136,7 @@ WORK_STEALING = Setting(
     "Whether this instance takes over queued work of others.",
     default=True,
     variable="PI_ENABLE_WORK_STEALING",
+    reserved=True,
 )
 AGEING = Setting(
     "ageingMs",
@@ -141,6 +149,7 @@ LOGGING = Setting(
     Switch(),
     "Whether `.pi/logs/coordinator.log` and `.pi/logs/adaptive-rate-controller.log` are written.",
     default=True,
+    reserved=True,
 )
 COORDINATOR_PORT = Setting(
     "coordinatorPort",
@@ -148,47 +157,58 @@ COORDINATOR_PORT = Setting(
     "The port on which the coordinator server listens.",
     default=8765,
     variable="PI_COORDINATOR_PORT",
+    reserved=True,
 )
 COORDINATOR_ADDR = Setting(
     "coordinatorAddr",
     Address(),
-    "Where other instances find the coordinator server. To share state through it, set `store`.",
+    "Where other instances find the coordinator server.",
     unset="localhost with `coordinatorPort`",
     variable="PI_COORDINATOR_ADDR",
+    reserved=True,
 )
 
 ADAPTIVE_ENABLED = Setting(
-    "adaptiveRateControl.enabled", Switch(), "Whether limits are learned from the providers' answers.", default=True
+    "adaptiveRateControl.enabled",
+    Switch(),
+    "Whether limits are learned from the providers' answers.",
+    default=True,
+    reserved=True,
 )
 ADAPTIVE_MODE = Setting(
     "adaptiveRateControl.mode",
     Choice(("estimate", "simple")),
     "`estimate` measures the limit between rejections; `simple` multiplies by the two factors.",
     unset='"estimate"; "simple" where one of the factors is set',
+    reserved=True,
 )
 REDUCTION_FACTOR = Setting(
     "adaptiveRateControl.reductionFactor",
     Between(0, 1),
     "What the rate is multiplied by after a 429, in mode `simple`.",
     default=0.9,
+    reserved=True,
 )
 RECOVERY_FACTOR = Setting(
     "adaptiveRateControl.recoveryFactor",
     Between(1, 10),
     "What the rate is multiplied by after a success, in mode `simple`.",
     default=1.05,
+    reserved=True,
 )
 MIN_RATE = Setting(
     "adaptiveRateControl.minRequestsPerMinute",
     Integer(),
     "A learned rate never falls below this.",
     unset="no such bound",
+    reserved=True,
 )
 MAX_RATE = Setting(
     "adaptiveRateControl.maxRequestsPerMinute",
     Integer(),
     "A learned rate never rises above this.",
     unset="no such bound",
+    reserved=True,
 )
 
 PRIORITY = Setting(
@@ -209,6 +229,7 @@ BASE_URLS = Setting(
     Hosts(),
     "Further hosts that are this provider; with a port, only that port.",
     unset="the provider's own hosts",
+    secret=True,
 )
 
 LIMITS: tuple[Setting[int], ...] = (

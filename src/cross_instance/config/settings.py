@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """The origin of a value that nobody set."""
 
+FIRST_SPREAD = 100_000
+"""How long a first request may take from its grant until it is sent, in µs: a connection is made, a TLS session set up.
+Assumed until it is measured."""
+
 _PORT = re.compile(r":[0-9]+\Z")
 
 
@@ -73,12 +77,16 @@ class Adaptive:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of `config show`: `value` is None where nothing is set, and `text` then says what holds."""
+    """One line of `config show`: `value` is None where nothing is set, and `text` then says what holds.
+
+    `reserved`: it is set, but this version does not act on it.
+    """
 
     key: str
     value: Any
     text: str
     origin: str
+    reserved: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Settings:
             groups=tuple((pattern, limits) for pattern, limits in groups if limits),
             origin=self._sources(provider, account or self.account) or presets.preset(provider).source.value,
             ageing=self.ageing,
+            spread=FIRST_SPREAD,
         )
 
     def cluster_spec(self) -> AccountSpec | None:
@@ -181,6 +190,10 @@ class Settings:
         for provider in sorted({*presets.KNOWN, *self.providers}):
             yield from self._provider_entries(provider)
 
+    def reserved(self) -> list[Entry]:
+        """The settings that somebody set and that this version accepts without acting on them."""
+        return [entry for entry in self.entries() if entry.reserved]
+
     def _limits_of(self, provider: str, account: str) -> Limits:
         configured = self.providers.get(provider, Provider())
         return configured.accounts.get(account, Limits()).over(configured)
@@ -227,19 +240,25 @@ class Settings:
         if found is None:
             return Entry(key, None, f"({setting.unset})" if setting else "", DEFAULT)
         value = without_password(found.value) if setting and setting.secret else found.value
-        return Entry(key, value, _text(value), found.origin)
+        reserved = setting is not None and setting.reserved and found.source != DEFAULT
+        return Entry(key, value, _text(value), found.origin, reserved)
 
 
 def without_password(store: str) -> str:
-    """A store's URL fit to be shown: password, token and secret parameters replaced by `***`."""
+    """A store's URL fit to be shown: the password, every parameter's value and the fragment replaced by `***`.
+
+    All that stands before the last `@` is taken for the user and password: they may hold anything unescaped.
+    """
     scheme, separator, rest = store.partition("://")
     if not separator:
         return store
     userinfo, at, address = rest.rpartition("@")
     user, colon, _ = userinfo.partition(":")
     hidden = (f"{user}:***" if colon else "***") if at else ""
-    address = re.sub(r"(?i)([?&][^=&]*(?:pass|secret|token|key|auth)[^=&]*=)[^&#]*", r"\1***", address)
-    return f"{scheme}://{hidden}{at}{address}"
+    address, hash_mark, _ = address.partition("#")
+    address, question_mark, query = address.partition("?")
+    query = "&".join(f"{part.partition('=')[0]}=***" if "=" in part else "***" for part in query.split("&"))
+    return f"{scheme}://{hidden}{at}{address}{question_mark and f'?{query}'}{hash_mark and '#***'}"
 
 
 def _order(path: KeyPath) -> tuple[KeyPath, int]:

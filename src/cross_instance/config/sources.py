@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cross_instance.config import jsonc
-from cross_instance.config.forms import FormError, Location, Name, shown, spelled
+from cross_instance.config.forms import FormError, Location, shown, spelled
 from cross_instance.config.jsonc import Node
-from cross_instance.config.schema import FOLDED, GENERAL, SETTINGS, Setting, did_you_mean, snake_case, tree
+from cross_instance.config.schema import FOLDED, GENERAL, NAMES, SETTINGS, Setting, did_you_mean, snake_case, tree
 from cross_instance.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -205,9 +205,9 @@ class _Reader:
         if wildcard is None:
             raise self.unknown((*path, name), list(branch), line)
         try:
-            Name().read(name)
+            NAMES[wildcard].read(name)
         except FormError:
-            raise self.error(f"a name must be {Name().accepted}", (*path, name), line) from None
+            raise self.error(f"a name must be {NAMES[wildcard].accepted}", (*path, name), line) from None
         return wildcard
 
 

@@ -11,6 +11,7 @@ An estimate is corrected per model by `Calibration`; here it only has to be of t
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING
 
 from cross_instance.providers.images import image_tokens
@@ -51,6 +52,8 @@ _CONTENT = (
     "generationConfig",
 )
 """The fields of a request that the model reads, tools and schemas included."""
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+-]+=[^;,\s]{1,100}){0,4};base64,[A-Za-z0-9+/_=-]", re.ASCII)
+"""RFC 2397, with a type; other text that begins with "data:", as events and YAML do, is text."""
 _OPAQUE = frozenset({"signature", "thoughtSignature", "thought_signature", "encrypted_content"})
 _IMAGE_PARTS = frozenset({"image_url", "input_image"})
 _REMOTE_SOURCES = frozenset({"url", "file"})
@@ -63,7 +66,7 @@ def estimate_tokens(provider: str, request: Mapping[str, object]) -> int:
     while pending:
         value = pending.pop()
         if isinstance(value, str):
-            if value.startswith("data:"):
+            if _DATA_URL.match(value):
                 tokens += _data_url_tokens(provider, value, "")
             else:
                 text += _size(value)

@@ -126,7 +126,7 @@ def test_a_process_that_ends_early_ends_the_demo() -> None:
 @pytest.mark.parametrize(("rate_limited", "code"), [(0, 0), (1, 1)])
 def test_a_429_in_the_shared_run_is_a_failure(monkeypatch: pytest.MonkeyPatch, rate_limited: int, code: int) -> None:
     async def both(seconds: float) -> tuple[RunFigures, RunFigures]:
-        assert seconds == 22.0
+        assert seconds == 30.0
         return figures(1_600, 9.75, 0.997), figures(rate_limited, 1.08, 0.992)
 
     monkeypatch.setattr("cross_instance.cli.demo._both", both)

@@ -81,7 +81,7 @@ NETWORK = frozenset(
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """The ways in which a system says that there is no room: the disk, the user's quota, the process's limit."""
 
-WAY_OUT = "set PI_RUNTIME_DIR to a folder of its own on a local disk, or use a store for many machines (redis://…)"
+WAY_OUT = "set PI_RUNTIME_DIR to a folder of its own on a local disk"
 
 
 def prepare(folder: Path) -> str:

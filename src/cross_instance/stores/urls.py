@@ -33,6 +33,7 @@ def _folder(address: str | Path, settings: Settings | None) -> Path:
     if found:
         raise ConfigError(
             f"a store at a {scheme}:// address is not supported by this version; give a folder, or leave it unset",
+            origin=None if settings is None else settings.origin_of("store"),
             key="store",
         )
     return Path(address).expanduser()

@@ -31,7 +31,7 @@ TERMINATED = 143
     type=click.FloatRange(1, 600),
     default=SECONDS,
     show_default=True,
-    help="Length of each of the two runs.",
+    help="Length of the shared run; the one alone takes half of it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def demo(*, seconds: float, as_json: bool) -> None:
@@ -66,8 +66,8 @@ async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
         async with started("worker", *(part.name for part in PARTS)) as workers:
-            with watching(ALONE, seconds) as watch:
-                alone = await perform(workers, seconds, watch, shared=False)
+            with watching(ALONE, seconds / 2) as watch:
+                alone = await perform(workers, seconds / 2, watch, shared=False)
             with watching(SHARED, seconds) as watch:
                 return alone, await perform(workers, seconds, watch, shared=True)
     except asyncio.CancelledError:

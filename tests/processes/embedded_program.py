@@ -319,7 +319,7 @@ def use_a_read_only_folder(folder: Path) -> None:
     say(refusal(lambda: join(store, "needs the durable file")))
     assert store.run(Snapshot()).instances == ()
     made.chmod(0o700)
-    assert join(store, "now there is room") == 1
+    assert join(store, "now there is room") > 0
     store.close()
 
 

@@ -262,8 +262,7 @@ class Membership:
     def run(self, op: Operation[R]) -> R:
         """Run an operation from a thread, and say what its result has to say."""
         result = self.store.run(op)
-        self.note_recovery()
-        self.report(result)
+        self.answered(result)
         return result
 
     def later(self, op: Operation[Any]) -> None:
@@ -278,6 +277,11 @@ class Membership:
         pulse = self._pulse
         if pulse is not None:
             pulse.watch()
+
+    def answered(self, result: Result) -> None:
+        """The store answered: whatever trouble there was is over."""
+        self.note_recovery()
+        self.report(result)
 
     def report(self, result: Result) -> None:
         """Log and keep what must not stay silent."""

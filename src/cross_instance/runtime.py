@@ -81,9 +81,8 @@ class _Runtime(Generic[PermitT]):
             settings = load_settings(project_dir, **overrides)
         elif overrides:
             raise TypeError(f"settings are given; {', '.join(overrides)} would have no effect")
-        check_arguments(
-            instance_id=instance_id, account=account, store=store if isinstance(store, str | Path) else None
-        )
+        address = store if isinstance(store, str | Path) else None
+        check_arguments(instance_id=instance_id, account=account, store=address)
         self.settings = settings
         self.account = account or settings.account
         """The account that is used where `permit` names none."""
@@ -358,8 +357,7 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
         """Have the store decide an operation. Raises `StoreUnavailable`."""
         await self.join()
         result = await self.store.run(op)
-        self._membership.note_recovery()
-        self._membership.report(result)
+        self._membership.answered(result)
         return result
 
     async def status(self) -> Status:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, strategies as st
@@ -10,6 +11,7 @@ from tests.rules.book import Charge, History
 
 from cross_instance.rules.limits import (
     EXACT,
+    PEAKS,
     carry_over,
     credit,
     dominant_share,
@@ -117,12 +119,18 @@ steps = st.lists(
 )
 
 
+@pytest.mark.parametrize("remembered", [1, 2, PEAKS])
 @given(st.integers(1, 12), steps)
 def test_law_2_with_credits_no_interval_sees_more_than_burst_and_rate(
-    burst: int, steps: list[tuple[int, str, int]]
+    remembered: int, burst: int, steps: list[tuple[int, str, int]]
 ) -> None:
     """Charges are corrected downwards in any order, the guard moves: what was really used, dated at its charge, is
-    never more than `burst + rate * T`."""
+    never more than `burst + rate * T`, however few heights a bucket remembers."""
+    with patch("cross_instance.rules.limits.PEAKS", remembered):
+        hold_law_2(burst, steps)
+
+
+def hold_law_2(burst: int, steps: list[tuple[int, str, int]]) -> None:
     node, at = Node(limits=[bucket(60, burst)]), START
     (limit,) = node.limits
     history = History((), limit)

@@ -13,21 +13,18 @@ from __future__ import annotations
 
 import heapq
 import random
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from cross_instance.rules.operations import (
     CLUSTER,
-    FOREVER,
     MINUTE,
     SECOND,
     AccountSpec,
     Acquire,
     Configure,
     Configured,
-    Costs,
     Fenced,
     Granted,
     Heartbeat,
@@ -35,7 +32,6 @@ from cross_instance.rules.operations import (
     Joined,
     Leave,
     Outcome,
-    Priority,
     Refused,
     Settle,
     Signals,
@@ -46,6 +42,7 @@ from cross_instance.rules.operations import (
 from cross_instance.rules.patterns import most_specific
 from cross_instance.testing.model import ModelStore
 from cross_instance.testing.simulated_account import Call
+from cross_instance.testing.simulated_members import Load, Member, Report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,66 +52,9 @@ if TYPE_CHECKING:
 
     R = TypeVar("R", bound=Result)
 
+__all__ = ["Load", "Member", "Report", "Simulation"]
+
 Permit = tuple[int, int]
-ONE_REQUEST = Costs()
-
-
-@dataclass(frozen=True)
-class Load:
-    """What an instance does: `parallel` tasks at once, each one request after another, `total` in all.
-
-    `duration`, `pause` (between a task's requests) and `delay` (from grant to send) are drawn evenly from their
-    ranges. `usage` is what a request really costs, `costs` what it is estimated at.
-    """
-
-    parallel: int = 1
-    total: int | None = None
-    duration: tuple[int, int] = (SECOND, SECOND)
-    pause: tuple[int, int] = (0, 0)
-    delay: tuple[int, int] = (0, 0)
-    costs: Costs = ONE_REQUEST
-    usage: Costs | None = None
-    priorities: tuple[Priority, ...] = (Priority.NORMAL,)
-    timeout: int = FOREVER
-    account: str = "account"
-    model: str = "model"
-
-
-@dataclass(eq=False)
-class Member:
-    """One simulated process."""
-
-    name: str
-    specs: Mapping[str, AccountSpec]
-    load: Load
-    weight: int = 1
-    reserve: int = 0
-    incarnation: int = 0
-    revision: int = 0
-    patterns: tuple[str, ...] = ()
-    seq: int = 0
-    joins: int = 0
-    started: int = 0
-    granted: int = 0
-    alive: bool = True
-    stopped: bool = False
-    waiting: dict[int, Acquire] = field(default_factory=dict)
-    calls: set[Call] = field(default_factory=set)
-    missed: list[Callable[[], None]] = field(default_factory=list)
-
-
-@dataclass
-class Report:
-    """What a simulation counted: `looks` are repeated acquires, `fenced` how often an instance had to join anew."""
-
-    granted: int = 0
-    finished: int = 0
-    refused: int = 0
-    looks: int = 0
-    operations: int = 0
-    fenced: int = 0
-    waited: int = 0
-    longest_wait: int = 0
 
 
 class Simulation:

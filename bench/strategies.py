@@ -1,0 +1,169 @@
+"""Ways in which agents treat their shared account, and the agent that does: calls of the OpenAI SDK, one after another.
+
+A strategy opens what its agent calls; the SDK's own retries, which honour Retry-After, are on in all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import openai
+
+from bench.measuring import Role
+from bench.ours import settings_for
+from bench.peers import pyrate_limiter
+from cross_instance import AsyncRuntime
+from cross_instance.cli.demo.scene import BURST, MODEL, PARTS, REQUESTS_PER_MINUTE, SLOWEST
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+    Turn = Callable[[], Awaitable[object]]
+    """Waits until the next request may be sent."""
+
+WINDOW = 60 * BURST / REQUESTS_PER_MINUTE
+"""Seconds in which the account's burst refills: so many requests in each such window are always let in."""
+
+
+class Agent(NamedTuple):
+    """The SDK's client, and what is awaited before each call."""
+
+    client: openai.AsyncOpenAI
+    turn: Turn
+
+
+class Strategy(NamedTuple):
+    """One way; opened with a folder that all agents share, the provider's URL and the agent's name."""
+
+    name: str
+    role: Role
+    open: Callable[[Path, str, str], AbstractAsyncContextManager[Agent]]
+    module: str = "openai"
+    told: bool = True
+    """Whether the provider sends Retry-After."""
+
+    @property
+    def is_installed(self) -> bool:
+        return find_spec(self.module) is not None
+
+
+async def _at_once() -> None:
+    """No turn is waited for."""
+
+
+def _client(url: str, name: str, **options: Any) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=url, api_key="bench", default_headers={"x-client": name}, **options)
+
+
+@asynccontextmanager
+async def nothing(_: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    async with _client(url, name) as client:
+        yield Agent(client, _at_once)
+
+
+@asynccontextmanager
+async def each_the_whole(_: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    async with _client(url, name) as client:
+        yield Agent(client, _limiter(BURST).acquire)
+
+
+@asynccontextmanager
+async def each_a_part(_: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    async with _client(url, name) as client:
+        yield Agent(client, _limiter(BURST / len(PARTS)).acquire)
+
+
+def _limiter(requests: float) -> Any:
+    return import_module("aiolimiter").AsyncLimiter(requests, WINDOW)
+
+
+@asynccontextmanager
+async def pyrate(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    with closing(pyrate_limiter(folder, BURST, round(WINDOW * 1_000))) as limiter:
+        async with _client(url, name) as client:
+            yield Agent(client, limiter.try_acquire_async)
+
+
+@asynccontextmanager
+async def ours(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    limits = {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [url]}
+    settings = settings_for(folder, {"openai": limits})
+    async with (
+        AsyncRuntime(name, settings=settings) as runtime,
+        _client(url, name, http_client=runtime.http_client()) as client,
+    ):
+        yield Agent(client, _at_once)
+
+
+STRATEGIES = (
+    Strategy("cross-instance, SDK client", Role.OURS, ours),
+    Strategy("nothing but the SDK's retries", Role.UNCOORDINATED, nothing),
+    Strategy("the same, no Retry-After sent", Role.UNCOORDINATED, nothing, told=False),
+    Strategy("aiolimiter, the limit in each", Role.UNCOORDINATED, each_the_whole, "aiolimiter"),
+    Strategy("aiolimiter, the limit ÷ 4", Role.UNCOORDINATED, each_a_part, "aiolimiter"),
+    Strategy("pyrate-limiter SQLite", Role.PEER, pyrate, "pyrate_limiter"),
+)
+
+
+# --- the agent's process -------------------------------------------------------------------------------------------
+
+
+def serve_agent(
+    connection: Connection[Any, Any],
+    opener: Callable[[Path, str, str], AbstractAsyncContextManager[Agent]],
+    folder: Path,
+    url: str,
+    name: str,
+    tasks: int,
+) -> None:
+    """The life of an agent: say "ready", hear for how many seconds to work, tell the calls' durations, end."""
+    asyncio.run(_serve(connection, opener(folder, url, name), tasks))
+
+
+async def _serve(connection: Connection[Any, Any], opened: AbstractAsyncContextManager[Agent], tasks: int) -> None:
+    async with opened as agent:
+        await agent.client.models.list()
+        connection.send("ready")
+        seconds = await asyncio.to_thread(connection.recv)
+        if seconds is not None:
+            connection.send(await _work(agent, tasks, seconds))
+            await asyncio.to_thread(connection.recv)
+
+
+async def _work(agent: Agent, tasks: int, seconds: float) -> list[float]:
+    """The durations in seconds of all calls, and the ages of those that are late at the end."""
+    ended: list[float] = []
+    begun: dict[int, float] = {}
+    workers = [asyncio.create_task(_call_again(agent, number, begun, ended)) for number in range(tasks)]
+    await asyncio.wait(workers, timeout=seconds)
+    ages = [time.monotonic() - moment for moment in begun.values()]
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    return ended + [age for age in ages if age > SLOWEST]
+
+
+async def _call_again(agent: Agent, number: int, begun: dict[int, float], ended: list[float]) -> None:
+    """Call without end. A call that the SDK gives up is made again, and is still the same call."""
+    while True:
+        begun[number] = time.monotonic()
+        while not await _call(agent):
+            pass
+        ended.append(time.monotonic() - begun.pop(number))
+
+
+async def _call(agent: Agent) -> bool:
+    """Make one call; False where the SDK gave up."""
+    await agent.turn()
+    try:
+        await agent.client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Why?"}])
+    except openai.APIError:
+        return False
+    return True

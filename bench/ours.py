@@ -57,9 +57,7 @@ def settings_in(folder: Path, **limits: Any) -> Settings:
 
 def settings_for(folder: Path, providers: dict[str, dict[str, Any]]) -> Settings:
     """Settings that nothing outside the folder has a say in."""
-    return load_settings(
-        folder, environ={}, home=folder, runtime_dir=str(folder / "runtime"), logging=False, providers=providers
-    )
+    return load_settings(folder, environ={}, home=folder, runtime_dir=str(folder / "runtime"), providers=providers)
 
 
 class Member(NamedTuple):

@@ -8,8 +8,21 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from tests.rules.book import Book, Name, numbers_in, path_of
+from tests.rules import laws
+from tests.rules.book import Book, Name
 from tests.rules.brute import World
+from tests.rules.strategies import (
+    ACCOUNTS,
+    BUCKET_KINDS,
+    MODELS,
+    cluster_specs,
+    costs,
+    index,
+    spans,
+    specs,
+    timeouts,
+    told_limits,
+)
 
 from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import (
@@ -54,43 +67,7 @@ from cross_instance.testing.clock import START_OF_2026
 
 Epochs = tuple[int, int, int]
 
-ACCOUNTS = ("a", "b")
-MODELS = ("m-large", "m-small", "other")
-BUCKET_KINDS = (Kind.REQUESTS, Kind.TOKENS, Kind.INPUT_TOKENS)
 GRACE = 30 * SECOND
-
-amounts = st.sampled_from((1, 2, 3, 7, 60, 100))
-buckets = st.builds(
-    LimitSpec,
-    kind=st.sampled_from(BUCKET_KINDS),
-    amount=amounts,
-    burst=st.integers(1, 6),
-    period=st.sampled_from((SECOND, 7 * SECOND, MINUTE)),
-    source=st.sampled_from((Source.CONFIGURED, Source.PRESET, Source.GUESS)),
-    correct=st.booleans(),
-    refund=st.booleans(),
-)
-windows = st.builds(
-    LimitSpec,
-    kind=st.just(Kind.REQUESTS_DAY),
-    amount=st.integers(1, 8),
-    burst=st.just(8),
-    period=st.just(20 * SECOND),
-    anchor=st.just(START_OF_2026 - 7 * SECOND),
-)
-slot_limits = st.builds(LimitSpec, kind=st.just(Kind.CONCURRENCY), amount=st.integers(1, 3), period=st.just(0))
-limit_sets = st.lists(st.one_of(buckets, windows, slot_limits), max_size=3, unique_by=lambda spec: spec.kind).map(tuple)
-groups = st.dictionaries(st.sampled_from(("m-*", "m-large")), limit_sets, max_size=2).map(lambda g: tuple(g.items()))
-specs = st.builds(AccountSpec, limits=limit_sets, groups=groups, ageing=st.sampled_from((0, 0, SECOND)))
-cluster_specs = st.builds(AccountSpec, limits=st.lists(slot_limits, min_size=1, max_size=1).map(tuple))
-costs = st.builds(
-    Costs, requests=st.sampled_from((1, 1, 1, 2)), tokens=st.integers(0, 5), input_tokens=st.integers(0, 4)
-)
-timeouts = st.sampled_from((FOREVER, FOREVER, 0, 1, 300_000, 5 * SECOND, 90 * SECOND))
-spans = st.one_of(
-    st.sampled_from((1, 999, 250_000, 250_001, SECOND, 30 * SECOND, MINUTE, 3 * DAY)), st.integers(1, 40 * SECOND)
-)
-index = st.integers(0, 1_000)
 
 
 @dataclass
@@ -457,33 +434,15 @@ class Laws(RuleBasedStateMachine):
 
     @invariant()
     def law_1(self) -> None:
-        """All or nothing: every node counts exactly the permits whose path leads through it."""
-        for name, node in self.book.nodes.items():
-            assert node.waiting == self.book.waiting(name), name
-            if "#" not in name or name.partition("#")[2]:
-                assert node.held == self.book.held(name), name
+        laws.law_1(self.book)
 
     @invariant()
     def law_2(self) -> None:
-        """Never over-admit, whatever the interval: buckets, windows and slots."""
-        for (name, kind), history in self.book.histories.items():
-            assert history.excess() <= 0, (name, kind, history)
-        for granted in self.book.granted:
-            for name in path_of(self.book.permits[granted]):
-                for limit in self.book.nodes[name].limits:
-                    if limit.kind is Kind.CONCURRENCY:
-                        assert self.book.held(name) <= limit.amount, name
+        laws.law_2(self.book)
 
     @invariant()
     def law_3(self) -> None:
-        """Order: nobody is granted before an older waiter of its instance and class in its group."""
-        for granted in self.book.granted:
-            permit = self.book.permits[granted]
-            for name, other in self.book.permits.items():
-                if other.state is State.WAITING and name[0] == granted[0] and name not in self.book.returned:
-                    same = (other.account, other.group, other.rank) == (permit.account, permit.group, permit.rank)
-                    older = (other.arrival, name[1]) < (permit.arrival, granted[1])
-                    assert not (same and older), (granted, name)
+        laws.law_3(self.book)
 
     @invariant()
     def law_4_and_5(self) -> None:
@@ -501,9 +460,7 @@ class Laws(RuleBasedStateMachine):
 
     @invariant()
     def integers_only(self) -> None:
-        for number in numbers_in(self.store.tables):
-            assert isinstance(number, int), number
-            assert abs(number) < EXACT, number
+        laws.integers_only(self.store.tables)
 
     def teardown(self) -> None:
         """Law 7: nothing leaks. When all have left and every grace is over, nobody is there and nothing is held."""

@@ -6,7 +6,7 @@ from fractions import Fraction
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from tests.rules.book import Charge, History
 
 from cross_instance.rules.limits import (
@@ -111,15 +111,20 @@ def test_nothing_is_lost_after_hours_idle_with_a_debt() -> None:
 
 steps = st.lists(
     st.tuples(
-        st.one_of(st.just(0), st.integers(0, 3 * SECOND), st.integers(0, 30 * SECOND)),
-        st.sampled_from(("take", "take", "settle", "settle", "guard")),
+        st.one_of(st.sampled_from((0, SECOND, 2 * SECOND)), st.integers(0, 30 * SECOND)),
+        st.sampled_from(("take", "take", "take", "settle", "settle", "guard")),
         st.integers(0, 12),
     ),
     max_size=60,
 )
 
 
+MERGED = [(0, "take", 1), (SECOND, "take", 3), (SECOND, "take", 0), (SECOND, "settle", 1), (0, "take", 3)]
+"""Two heights of which the later is lower, and a credit to the permit between them."""
+
+
 @pytest.mark.parametrize("remembered", [1, 2, PEAKS])
+@example(3, [(0, "take", 0), *MERGED])
 @given(st.integers(1, 12), steps)
 def test_law_2_with_credits_no_interval_sees_more_than_burst_and_rate(
     remembered: int, burst: int, steps: list[tuple[int, str, int]]

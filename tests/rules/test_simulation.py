@@ -140,8 +140,8 @@ def test_law_2_a_guard_absorbs_the_jitter_between_grant_and_send() -> None:
     """Requests leave up to 300 ms after their grant; once that is measured, they are never too many."""
     simulation, provider = world(9, limits(requests(1_200, 40)))
     crowd(simulation, 10, Load(parallel=20, duration=(SECOND, SECOND), delay=(0, 300_000)), limits(requests(1_200, 40)))
-    simulation.run(2 * MINUTE)
-    assert provider.accepted >= 0.98 * (2 * 1_200)
+    simulation.run(MINUTE)
+    assert provider.accepted >= 0.98 * 1_200
     assert not provider.rejected
 
 
@@ -227,11 +227,11 @@ def test_weights_and_reserves_over_time() -> None:
     heavy, light = (
         simulation.add(Member(name, {ACCOUNT: spec}, load, weight=weight)) for name, weight in (("h", 3), ("l", 1))
     )
-    simulation.run(2 * MINUTE)
+    simulation.run(MINUTE)
     assert heavy.granted / light.granted == pytest.approx(3, rel=0.02)
     sure = simulation.add(Member("sure", {ACCOUNT: spec}, Load(duration=(0, 0), pause=(SECOND, SECOND)), reserve=60))
-    simulation.run(2 * MINUTE)
-    assert sure.granted >= 100, "about one a second, though forty others wait"
+    simulation.run(MINUTE)
+    assert sure.granted >= 50, "about one a second, though forty others wait"
     assert not provider.rejected
 
 

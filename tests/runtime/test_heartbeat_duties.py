@@ -122,7 +122,8 @@ def test_who_takes_the_id_of_the_dead_meanwhile_is_left_alone(timeline: Timeline
 
 def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Timeline, runtime: Runtime) -> None:
     folder = instances_folder(runtime.settings.runtime_dir)
-    shutil.rmtree(folder)
+    while not [*folder.glob(".looked-*")]:
+        pass  # its own thread begins with a look
     pulse = pulse_of(runtime)
     shutil.rmtree(folder)
     pulse.look()

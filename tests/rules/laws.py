@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.rules.book import numbers_in, path_of
+
 from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import Kind
 from cross_instance.rules.records import State
-from tests.rules.book import numbers_in, path_of
 
 if TYPE_CHECKING:
-    from cross_instance.testing import DictTables
     from tests.rules.book import Book
+
+    from cross_instance.testing import DictTables
 
 
 def law_1(book: Book) -> None:

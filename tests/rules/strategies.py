@@ -54,3 +54,4 @@ spans = st.one_of(
     st.sampled_from((1, 999, 250_000, 250_001, SECOND, 30 * SECOND, MINUTE, 3 * DAY)), st.integers(1, 40 * SECOND)
 )
 index = st.integers(0, 1_000)
+told_limits = st.builds(Told, st.sampled_from(BUCKET_KINDS), st.integers(1, 50), st.none() | st.integers(0, 5))

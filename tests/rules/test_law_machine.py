@@ -13,7 +13,6 @@ from tests.rules.book import Book, Name
 from tests.rules.brute import World
 from tests.rules.strategies import (
     ACCOUNTS,
-    BUCKET_KINDS,
     MODELS,
     cluster_specs,
     costs,
@@ -24,11 +23,8 @@ from tests.rules.strategies import (
     told_limits,
 )
 
-from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import (
     CLUSTER,
-    DAY,
-    FOREVER,
     MINUTE,
     SECOND,
     AccountSpec,
@@ -44,7 +40,6 @@ from cross_instance.rules.operations import (
     Joined,
     Kind,
     Leave,
-    LimitSpec,
     Operation,
     Outcome,
     Priority,
@@ -53,7 +48,6 @@ from cross_instance.rules.operations import (
     Settle,
     Settled,
     Signals,
-    Source,
     Stale,
     Sweep,
     Told,
@@ -63,7 +57,6 @@ from cross_instance.rules.patterns import most_specific
 from cross_instance.rules.records import State
 from cross_instance.rules.tables import INCARNATIONS, LOCK, NODE, TOLD
 from cross_instance.testing import FakeClock, ModelStore
-from cross_instance.testing.clock import START_OF_2026
 
 Epochs = tuple[int, int, int]
 
@@ -275,8 +268,7 @@ class Laws(RuleBasedStateMachine):
         usage=st.none() | costs,
         kind=st.none() | st.sampled_from(Kind),
         retry_after=st.none() | st.sampled_from((0, 500_000, 3 * SECOND)),
-        told=st.none()
-        | st.builds(Told, st.sampled_from(BUCKET_KINDS), st.integers(1, 50), st.none() | st.integers(0, 5)),
+        told=st.none() | told_limits,
         delay=st.sampled_from((0, 0, 1_000, 2 * SECOND)),
     )
     def settle(

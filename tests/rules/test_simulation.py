@@ -228,7 +228,7 @@ def test_weights_and_reserves_over_time() -> None:
         simulation.add(Member(name, {ACCOUNT: spec}, load, weight=weight)) for name, weight in (("h", 3), ("l", 1))
     )
     simulation.run(MINUTE)
-    assert heavy.granted / light.granted == pytest.approx(3, rel=0.02)
+    assert heavy.granted / light.granted == pytest.approx(3, rel=0.05)
     sure = simulation.add(Member("sure", {ACCOUNT: spec}, Load(duration=(0, 0), pause=(SECOND, SECOND)), reserve=60))
     simulation.run(MINUTE)
     assert sure.granted >= 50, "about one a second, though forty others wait"

@@ -43,7 +43,7 @@ BACKUP = 100_000
 
 def charge_path(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     """Charge a permit to every limit on its path, and to its instance."""
-    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs, ledger.now))
+    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs))
     usage.count(flow, ledger.now)
     if flow.reserve and refill_reserve(flow, ledger.now):
         permit.reserved = True

@@ -6,11 +6,10 @@
 3. In any interval T at most `burst + rate * T` units are charged: a bucket never holds more than its burst, and
    owes what was charged beyond.
 4. `guard = min(burst - 1, max(1, rate * spread))` units of a bucket are never filled, where `spread` is the measured
-   delay from grant to send: requests that were granted evenly may arrive bunched, and still make no 429.
-5. The provider's full bucket starts to refill when the first request arrives, not when it is granted: ours starts
-   `spread` later too.
-6. A request larger than the bucket waits for a full one and leaves the rest owed.
-7. Of a charge at most `cap - the highest level since` can be returned: had it not been made, the bucket would have
+   delay from grant to send: requests that were granted evenly may arrive bunched, and a provider's full bucket starts
+   to refill only when the first of them arrives; still there is no 429.
+5. A request larger than the bucket waits for a full one and leaves the rest owed.
+6. Of a charge at most `cap - the highest level since` can be returned: had it not been made, the bucket would have
    been full there and lost the rest. So refilled time is not given twice.
 """
 
@@ -196,22 +195,15 @@ def _refill_time(limit: Limit, lack: int, at: Instant) -> int:
     return -(-lack // limit.num) + max(0, limit.at - at.mono)
 
 
-def charge(node: Node, costs: Units, now: int) -> list[int]:
+def charge(node: Node, costs: Units) -> list[int]:
     """Take a slot and what a request costs; the marks by which it can be credited later."""
     node.held += 1
     marks = [0] * BUCKETS
     for limit in node.limits:
         if limit.kind is not Kind.CONCURRENCY and costs[INDEX[limit.kind]]:
-            leave_full(limit, now + node.spread)
             take(limit, costs[INDEX[limit.kind]])
             marks[ORDER[limit.kind]] = limit.charges
     return marks
-
-
-def leave_full(limit: Limit, until: int) -> None:
-    """Where a bucket is full, let it wait before it refills (rule 5)."""
-    if until > limit.at and limit.level >= limit.cap * limit.den and limit.anchor is None:
-        limit.at = until
 
 
 def take(limit: Limit, units: int) -> None:
@@ -242,7 +234,7 @@ def note(limit: Limit, level: int) -> None:
 
 
 def credit(limit: Limit, units: int, mark: int) -> None:
-    """Return units of a charge that was the `mark`-th, as far as they were not refilled by time already (rule 7)."""
+    """Return units of a charge that was the `mark`-th, as far as they were not refilled by time already (rule 6)."""
     if not mark:
         return
     highest = max([level for charge, level in limit.peaks if charge >= mark], default=limit.level)

@@ -20,7 +20,6 @@ from cross_instance.rules.limits import (
     ORDER,
     Units,
     correct,
-    leave_full,
     measure,
     refill,
     take,
@@ -103,7 +102,6 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
         if units * limit.den > limit.level:
             return None
         if units:
-            leave_full(limit, at.mono + node.spread)
             take(limit, units)
             marks[ORDER[kind]] = limit.charges
     node.held += 1

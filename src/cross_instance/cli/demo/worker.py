@@ -48,7 +48,6 @@ def settings_of(plan: Plan) -> Settings:
         folder,
         environ={},
         home=folder,
-        logging=False,
         providers={
             "openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]},
         },

@@ -21,7 +21,7 @@ import pytest
 from tests.docs.pages import BLOCKS, PAGES, ROOT, Block, blocks_in, blocks_of
 
 from cross_instance.cli.demo.figures import ProcessFigures, RunFigures
-from cross_instance.cli.demo.scene import PARTS
+from cross_instance.cli.demo.scene import PARTS, SECONDS
 from cross_instance.cli.demo.view import table_text
 from cross_instance.config import load_settings
 from cross_instance.testing.provider import ProviderServer
@@ -172,7 +172,7 @@ def test_the_index_links_every_page() -> None:
 def test_the_readme_shows_the_demo_s_table() -> None:
     shown = next(block.code for block in blocks_of(ROOT / "README.md") if block.code.startswith("One account"))
     processes = tuple(ProcessFigures(part.name, part.tasks, 1, 0, 0, 1.0, 1.0) for part in PARTS)
-    figures = RunFigures(22.0, 1, 240.0, 1.0, 654.5, 0.5, 0, processes)
-    printed = table_text(figures, figures).splitlines()
+    alone, shared = (RunFigures(of, 1, 240.0, 1.0, 654.5, 0.5, 0, processes) for of in (SECONDS / 2, SECONDS))
+    printed = table_text(alone, shared).splitlines()
     assert shown.splitlines()[0] == printed[0]
     assert [line[:32].rstrip() for line in shown.splitlines()[2:11]] == [line[:32].rstrip() for line in printed[2:11]]

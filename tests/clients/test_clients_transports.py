@@ -151,8 +151,9 @@ def test_a_response_that_is_dropped_unread_warns_and_gives_its_permit_back(play:
         client = side.http_client(transport=answering(side))
 
         async def drop() -> None:
-            await told(client.send(client.build_request("POST", URL, json=BODY), stream=True))
+            response = await told(client.send(client.build_request("POST", URL, json=BODY), stream=True))
             assert await side.held() == 1
+            del response
             gc.collect()
 
         with pytest.warns(ResourceWarning, match="never closed"):

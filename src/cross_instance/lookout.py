@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.presence import SUFFIX, file_name, is_damaged, read_card, set_aside_if_damaged, try_lock
+from cross_instance.presence import SUFFIX, file_name, read_card, set_aside_if_damaged, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -85,17 +85,19 @@ class Lookout:
     def done(self, trace: Trace, *, remove: bool) -> None:
         """Say that a death has been dealt with; its file goes where no other store needs it any more.
 
-        One that this store does not know had not joined yet, or had left already, if this is the store it names.
+        One that this store does not know had not joined yet, or had left already, if this is the store it names;
+        one that names none died before it could write. A file that somebody else looks at just now is found again.
         """
-        self._known.add(trace)
         path = self._folder / trace.name
         card = read_card(path)
-        ours = card is not None and card.store == self._store
-        if remove or ours or is_damaged(path) or time.time() - trace.written_ns / 1e9 > FORGOTTEN_AFTER:
-            with _looking_at(path, fcntl.LOCK_EX) as state:
-                if state is not None and trace[1:] == (state.st_ino, state.st_mtime_ns):
-                    set_aside_if_damaged(path)
-                    path.unlink(missing_ok=True)
+        of_another = card is not None and card.store != self._store
+        if of_another and not remove and time.time() - trace.written_ns / 1e9 <= FORGOTTEN_AFTER:
+            self._known.add(trace)
+            return
+        with _looking_at(path, fcntl.LOCK_EX) as state:
+            if state is not None and trace[1:] == (state.st_ino, state.st_mtime_ns):
+                set_aside_if_damaged(path)
+                path.unlink(missing_ok=True)
 
     def _is_due(self) -> bool:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from fcntl import LOCK_SH, flock
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,6 +28,7 @@ def timeline() -> Timeline:
 @pytest.fixture
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     with Runtime("one", store=timeline, settings=one_at_a_time(tmp_path)) as runtime:
+        runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first
         yield runtime
 
 
@@ -39,7 +41,7 @@ def pulse_of(runtime: Runtime) -> Pulse:
 def dead_neighbour(runtime: Runtime, timeline: Timeline, instance_id: str) -> int:
     """An instance of this machine whose process has died, as its file says."""
     folder = instances_folder(runtime.settings.runtime_dir)
-    Presence.take(folder, Card(instance_id, 1, "", "", "", "")).release(remove=False)
+    Presence.take(folder, Card(instance_id, 1, "", "", "", "", store="by hand")).release(remove=False)
     joined = timeline.run(
         Join(instance_id=instance_id, nonce=instance_id, pid=1, machine=machine_of(folder), host="here")
     )
@@ -105,7 +107,6 @@ def test_what_the_dead_of_this_machine_held_comes_back(timeline: Timeline, runti
 
 
 def test_who_takes_the_id_of_the_dead_meanwhile_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:
-    runtime._membership._pulse.stop()  # type: ignore[union-attr]  # it has joined; its own thread must not look first
     dead_neighbour(runtime, timeline, "phoenix")
     folder = instances_folder(runtime.settings.runtime_dir)
     risen: list[Presence] = []
@@ -122,8 +123,6 @@ def test_who_takes_the_id_of_the_dead_meanwhile_is_left_alone(timeline: Timeline
 
 def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Timeline, runtime: Runtime) -> None:
     folder = instances_folder(runtime.settings.runtime_dir)
-    while not [*folder.glob(".looked-*")]:
-        pass  # its own thread begins with a look
     pulse = pulse_of(runtime)
     shutil.rmtree(folder)
     pulse.look()
@@ -144,6 +143,25 @@ def test_an_instance_of_that_name_on_another_machine_is_left_alone(timeline: Tim
     timeline.run(Join(instance_id="far", nonce="x", pid=77, machine="elsewhere", host="elsewhere"))
     pulse_of(runtime).look()
     assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one", "far"]
+
+
+def test_the_file_of_one_that_died_before_it_could_write_is_removed(runtime: Runtime) -> None:
+    nameless = instances_folder(runtime.settings.runtime_dir) / "nameless.lock"
+    nameless.touch()
+    pulse_of(runtime).look()
+    assert not nameless.exists()
+
+
+def test_a_dead_file_that_somebody_looks_at_is_removed_the_next_time(runtime: Runtime, timeline: Timeline) -> None:
+    dead_neighbour(runtime, timeline, "dead")
+    path = instances_folder(runtime.settings.runtime_dir) / "dead.lock"
+    pulse = pulse_of(runtime)
+    with path.open("rb") as looked_at:
+        flock(looked_at, LOCK_SH)
+        pulse.look()
+    assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one"]
+    pulse.look()
+    assert not path.exists()
 
 
 def test_without_deaths_looking_asks_the_store_nothing(timeline: Timeline, runtime: Runtime) -> None:

@@ -17,6 +17,9 @@ endef
 .venv-previous/.ready: requirements/previous.txt pyproject.toml
 	$(call venv,.venv-previous,requirements/previous.txt)
 
+.venv-earlier/.ready: requirements/earlier.txt pyproject.toml
+	$(call venv,.venv-earlier,requirements/earlier.txt)
+
 .venv-demo/.ready: requirements/demo.txt pyproject.toml
 	$(call venv,.venv-demo,requirements/demo.txt)
 
@@ -51,8 +54,9 @@ unit: .venv/.ready
 	.venv/bin/pytest
 
 .PHONY: previous
-previous: .venv-previous/.ready  ## The clients' tests with the previous major of the SDKs
+previous: .venv-previous/.ready .venv-earlier/.ready  ## The clients' tests with earlier majors of the SDKs
 	.venv-previous/bin/pytest tests/clients
+	.venv-earlier/bin/pytest tests/clients/test_clients_sdks.py
 
 .PHONY: bench
 bench: .venv-bench/.ready  ## Measure everything of the target table beside its floors and peers
@@ -64,4 +68,4 @@ lock:  ## Write the lock files anew (needs uv)
 
 .PHONY: clean
 clean:  ## Remove the virtual environments and caches
-	rm -rf .venv .venv-previous .venv-demo .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-previous .venv-earlier .venv-demo .venv-bench .pytest_cache .mypy_cache .ruff_cache .hypothesis

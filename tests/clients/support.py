@@ -9,6 +9,7 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,26 @@ from cross_instance.rules.operations import Kind, LimitState, NodeState, Snapsho
 from cross_instance.runtime import AsyncRuntime, Runtime
 from cross_instance.testing.provider import ProviderServer
 
-CURRENT = find_spec("httpx2") is not None
-"""Whether this environment has the SDKs' current major versions; otherwise it has the previous ones, on httpx."""
+LIBRARIES = tuple(library for library in ("httpx2", "httpx") if find_spec(library) is not None)
 
-LIBRARIES = ("httpx2", "httpx") if CURRENT else ("httpx",)
-SDKS = {"openai": LIBRARIES, "anthropic": LIBRARIES[:1]} | ({"gemini": LIBRARIES} if CURRENT else {})
-"""The HTTP libraries whose clients each SDK takes."""
+
+def _major(sdk: str) -> int:
+    """The major version of an SDK; -1 where this environment is without it."""
+    try:
+        return int(version(sdk).partition(".")[0])
+    except PackageNotFoundError:
+        return -1
+
+
+CURRENT = _major("openai") >= 3
+"""Whether this environment has the SDKs' current major versions; otherwise it has earlier ones."""
+
+SDKS = {
+    "openai": LIBRARIES if CURRENT else ("httpx",) if _major("openai") >= 0 else (),
+    "anthropic": ("httpx2",) if _major("anthropic") >= 1 else ("httpx",),
+    "gemini": LIBRARIES if CURRENT else (),
+}
+"""The HTTP libraries whose clients each SDK takes, as far as they are here."""
 
 
 async def told(answer: Any) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.clients.support import CURRENT, SDKS, Side, each, told
+from tests.clients.support import SDKS, Side, each, told
 
 from cross_instance.testing.provider import Fault, ProviderServer
 
@@ -124,7 +124,7 @@ async def generate_tool(side: Side, server: ProviderServer) -> Any:
 CALLS = {
     "openai": (chat, chat_stream, chat_tool, responses, responses_stream, embeddings),
     "anthropic": (messages, messages_stream, messages_tool),
-    "gemini": (generate, generate_stream, generate_tool) if CURRENT else (),
+    "gemini": (generate, generate_stream, generate_tool),
 }
 every_call = pytest.mark.parametrize(
     ("name", "call", "library"),

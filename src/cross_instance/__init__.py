@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         StoreFull,
         StoreUnavailable,
     )
+    from cross_instance.events import Event, Subscription
     from cross_instance.permits import AsyncPermit, Permit
     from cross_instance.providers.tokens import Usage
     from cross_instance.retry import retry_with_backoff
@@ -39,6 +40,7 @@ __all__ = [
     "ConfigError",
     "CrossInstanceError",
     "DuplicateInstance",
+    "Event",
     "InstanceFenced",
     "Outcome",
     "Permit",
@@ -51,6 +53,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreFull",
     "StoreUnavailable",
+    "Subscription",
     "Usage",
     "__version__",
     "retry_with_backoff",
@@ -59,10 +62,12 @@ __all__ = [
 _ELSEWHERE = {
     "AsyncPermit": "permits",
     "AsyncRuntime": "runtime",
+    "Event": "events",
     "Outcome": "rules.operations",
     "Permit": "permits",
     "Priority": "rules.operations",
     "Runtime": "runtime",
+    "Subscription": "events",
     "Usage": "providers.tokens",
     "retry_with_backoff": "retry",
 }

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules.operations import CLUSTER, Configure
+import msgspec
+
+from cross_instance.rules.operations import CLUSTER, Configure, Source
 from cross_instance.rules.patterns import most_specific
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
+    from cross_instance.rules.operations import AccountSpec
 
 MAX_ROUTES = 4096
 """Models remembered; beyond that all are resolved anew."""
@@ -38,7 +41,10 @@ class Accounts:
     def __init__(self, settings: Settings, named: str, *, reserves: bool = True) -> None:
         self.routes: dict[tuple[str, str, str], Route] = {}
         """By provider, model and account name, as they were asked for."""
+        self.specs: dict[str, AccountSpec] = {}
+        """What was published last, by account."""
         self._settings = settings
+        self._named = named
         self._weight, reserve = settings.weight_and_reserve(named)
         self._reserve = reserve if reserves else 0
         self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
@@ -46,13 +52,23 @@ class Accounts:
     def publication(self, incarnation: int, account: str) -> Configure:
         """The operation that publishes what the settings say of an account."""
         provider, _, name = account.partition("/")
-        spec = self._settings.account_spec(provider, name)
+        spec = self._signed(self._settings.account_spec(provider, name))
+        self.specs[account] = spec
         return Configure(incarnation, account, spec, self._weight, self._reserve)
 
     def cluster_publication(self, incarnation: int) -> Configure | None:
         """The operation that publishes the limit across accounts; None where there is none."""
         spec = self._settings.cluster_spec()
-        return None if spec is None else Configure(incarnation, CLUSTER, spec, self._weight)
+        return None if spec is None else Configure(incarnation, CLUSTER, self._signed(spec), self._weight)
+
+    def _signed(self, spec: AccountSpec) -> AccountSpec:
+        """A spec that says whose it is: two instances may have been given different arguments."""
+        return msgspec.structs.replace(spec, origin=f"{spec.origin} of {self._named}")
+
+    def guessed(self, account: str) -> bool:
+        """Whether nothing is known of the account's limits but what was guessed."""
+        spec = self.specs.get(account)
+        return spec is not None and any(limit.source is Source.GUESS for limit in spec.limits)
 
     def published(self) -> tuple[str, ...]:
         """The accounts that have been published."""

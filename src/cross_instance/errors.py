@@ -68,7 +68,10 @@ class PermitError(CrossInstanceError):
 
 
 class RateLimitExceeded(PermitError):
-    """No permit within the timeout, or quota exhausted. `retry_after`: seconds, at least this long."""
+    """No permit within the timeout, or quota exhausted.
+
+    `retry_after`: seconds until the limits refill that far; what others give back may make it sooner.
+    """
 
     code = "RATE_LIMIT_EXCEEDED"
 
@@ -80,7 +83,7 @@ class RequestTooLarge(PermitError):
 
 
 class StoreUnavailable(CrossInstanceError):
-    """The store cannot be reached or used."""
+    """The store cannot be reached or used, and there is no share to go on with (any more)."""
 
 
 class StoreBusy(StoreUnavailable):

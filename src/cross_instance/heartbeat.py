@@ -6,6 +6,8 @@
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
    Handing over never blocks and is safe from a finaliser, in any thread.
 4. Nothing stops it but `stop`. Trouble with the store is told once, and once more when it is over.
+5. While the store is out of reach it tries four times a second to beat; when that works, it settles what came from
+   the instance's share meanwhile (`degraded`).
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from collections import deque
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.errors import CrossInstanceError
+from cross_instance import events
+from cross_instance.clocks import ClockWatch
+from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
 from cross_instance.presence import file_name
 from cross_instance.rules.operations import Fenced, Heartbeat, Snapshot, Sweep
 
@@ -27,13 +31,13 @@ if TYPE_CHECKING:
 
     from cross_instance.lookout import Lookout, Trace
     from cross_instance.membership import Membership
-    from cross_instance.rules.operations import Operation, World
+    from cross_instance.rules.operations import Instant, Operation, World
 
 log = logging.getLogger("cross_instance")
 
 LOOK_EVERY = 0.25
-"""Seconds between looks for dead processes while somebody waits, and between tries to send what is left over."""
-
+"""Seconds between looks for dead processes while somebody waits, between tries to send what is left over, and between
+tries to reach a lost store."""
 
 REPUBLISH_EVERY = 3600.0
 """Seconds between publications of the same accounts."""
@@ -48,6 +52,7 @@ class Pulse:
         self._interval = interval
         self._inbox: SimpleQueue[Operation[Any] | None] = SimpleQueue()
         self._unsent: deque[Operation[Any]] = deque()
+        self._clocks = ClockWatch()
         self._stopping = False
         self._dozing = False
         self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
@@ -81,7 +86,7 @@ class Pulse:
             look_at = min(look_at, time.monotonic() + LOOK_EVERY) if self._is_busy() else math.inf
             self._receive(min(look_at, beat_at) - time.monotonic())
             if time.monotonic() >= look_at:
-                self._safely(self.look)
+                self._safely(self.tick)
                 look_at = math.inf
             if time.monotonic() >= beat_at:
                 self._safely(self.beat)
@@ -96,7 +101,7 @@ class Pulse:
     def _is_busy(self) -> bool:
         """Whether it must look around often; if not, `watch` wakes it. The flag is set first: none is missed."""
         self._dozing = True
-        busy = bool(self._membership.waiters or self._unsent)
+        busy = bool(self._membership.waiters or self._unsent or self._membership.fallback.is_busy)
         self._dozing = not busy
         return busy
 
@@ -114,6 +119,8 @@ class Pulse:
     def _safely(self, duty: Callable[[], None]) -> None:
         try:
             duty()
+        except (DuplicateInstance, InstanceFenced) as error:
+            self._membership.note_taken_over(str(error))
         except (CrossInstanceError, OSError) as error:
             self._membership.note_trouble(error)
         except Exception:
@@ -124,10 +131,32 @@ class Pulse:
         membership = self._membership
         membership.keep_presence()
         incarnation = membership.incarnation
-        if isinstance(membership.run(Heartbeat(incarnation)), Fenced):
+        beaten = membership.run(Heartbeat(incarnation))
+        if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
-        self._announce(membership.run(Sweep()).removed)
+        self._look_at_clocks(beaten.at)
+        self._sweep(Sweep())
         self.look()
+        membership.fallback.refresh()
+
+    def tick(self) -> None:
+        """What is done often while somebody waits, or the store is out of reach or was."""
+        fallback = self._membership.fallback
+        if fallback.outage is not None:
+            fallback.note_stop()
+            self.beat()
+        else:
+            self.look()
+        fallback.repay()
+        if fallback.is_look_due:
+            fallback.refresh()
+
+    def _look_at_clocks(self, at: Instant) -> None:
+        jump, tell = self._clocks.look(at), self._membership.events.tell
+        if jump.wall:
+            tell(events.CLOCK_JUMPED, f"the wall clock was set by {jump.wall:+.0f} s", seconds=jump.wall)
+        if jump.store:
+            tell(events.CLOCK_BACKWARDS, f"the store's clock ran back by {jump.store:.3f} s", seconds=jump.store)
 
     def look(self) -> None:
         """Find the dead of this machine, and have the store give back what they held."""
@@ -137,9 +166,9 @@ class Pulse:
         world = self._membership.run(Snapshot())
         dead = self._known_dead(traces, world)
         if dead:
-            self._announce(self._membership.run(Sweep(tuple(sorted(dead.values())))).removed)
+            self._sweep(Sweep(tuple(sorted(dead.values()))))
         for trace in traces:
-            self._lookout.done(trace, remove=trace.name in dead)
+            self._lookout.done(trace)
 
     def _known_dead(self, traces: list[Trace], world: World) -> dict[str, int]:
         names = {trace.name for trace in traces if self._lookout.confirms(trace)}
@@ -149,13 +178,22 @@ class Pulse:
             if instance.machine == self._membership.machine and (name := file_name(instance.instance_id)) in names
         }
 
+    def _sweep(self, op: Sweep) -> None:
+        """Remove instances, step by step where they have very many waiters."""
+        more = True
+        while more:
+            swept = self._membership.run(op)
+            self._announce(swept.removed)
+            more = swept.more
+
     def _announce(self, removed: tuple[str, ...]) -> None:
         for instance_id in removed:
-            log.warning("instance %s is gone without leaving; what it held is given back", instance_id)
+            text = f"instance {instance_id} is gone without leaving; what it held is given back"
+            self._membership.events.tell(events.INSTANCE_REMOVED, text, removed=instance_id)
 
     def flush(self) -> None:
         """Send what was handed over, in order; what a store out of reach does not take stays for the next time."""
-        while self._unsent:
+        while self._unsent and self._membership.fallback.outage is None:
             try:
                 self._membership.run(self._unsent[0])
             except CrossInstanceError:

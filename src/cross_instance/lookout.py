@@ -3,7 +3,9 @@
 1. A file in `instances/` that nobody holds is the file of a dead instance (see `presence`).
 2. Its name is only a hint at which instance died; what the store knows decides. A new instance of that name may
    have joined meanwhile: it holds the lock before it joins, so whoever has read the registry looks once more.
-3. A lock taken for looking is dropped explicitly: a child forked at that moment would otherwise keep it.
+3. Several stores of a machine share the folder. A file is removed by those of the store that it names, once that
+   has dealt with the death; the others leave it to them for as long as anybody there can be waiting for it.
+4. A lock taken for looking is dropped explicitly: a child forked at that moment would otherwise keep it.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORGOTTEN_AFTER = 3600.0
-"""Seconds after which the file of an instance of another store is removed."""
+"""Seconds since its last beat after which the file of an instance of another store is removed: its silence has told
+that store of its end long before."""
 
 
 class Trace(NamedTuple):
@@ -82,8 +85,8 @@ class Lookout:
         """Whether that file is still as it was found, and nobody holds it."""
         return _trace(self._folder / trace.name) == trace
 
-    def done(self, trace: Trace, *, remove: bool) -> None:
-        """Say that a death has been dealt with; its file goes where no other store needs it any more.
+    def done(self, trace: Trace) -> None:
+        """Say that this store has dealt with a death; its file goes, unless another store must still learn of it.
 
         One that this store does not know had not joined yet, or had left already, if this is the store it names;
         one that names none died before it could write. A file that somebody else looks at just now is found again.
@@ -91,7 +94,7 @@ class Lookout:
         path = self._folder / trace.name
         card = read_card(path)
         of_another = card is not None and card.store != self._store
-        if of_another and not remove and time.time() - trace.written_ns / 1e9 <= FORGOTTEN_AFTER:
+        if of_another and time.time() - trace.written_ns / 1e9 <= FORGOTTEN_AFTER:
             self._known.add(trace)
             return
         with _looking_at(path, fcntl.LOCK_EX) as state:

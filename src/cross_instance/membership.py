@@ -4,29 +4,28 @@
 2. An instance that finds itself fenced joins anew under a larger incarnation; what it held before is void.
 3. A forked child is not its parent: it lets go of everything and joins on first use, under an id of its own.
 4. A forked child inherits its parent's weight; what is reserved, is reserved once.
+5. Whatever must not stay silent passes through here, and becomes an event (`events`).
 """
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
 import platform
-import secrets
 import threading
-import time
 import uuid
-from collections import deque
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from weakref import WeakSet, WeakValueDictionary
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from cross_instance import events
 from cross_instance._version import __version__
 from cross_instance.accounts import Accounts
+from cross_instance.degraded import Fallback
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
+from cross_instance.events import Events
 from cross_instance.heartbeat import Pulse
 from cross_instance.lookout import Lookout
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
@@ -36,43 +35,30 @@ from cross_instance.rules.operations import (
     Duplicate,
     Join,
     Leave,
-    Notice,
     Result,
 )
+from cross_instance.steady import SteadyStore
 from cross_instance.stores.folder import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from cross_instance.config import Settings
-    from cross_instance.rules.operations import Operation
-    from cross_instance.stores.base import Store
+    from cross_instance.rules.operations import Notice, Operation
+    from cross_instance.stores.base import Permit, Store
 
 log = logging.getLogger("cross_instance")
 
 R = TypeVar("R", bound=Result)
 
-KEPT_NOTICES = 20
-
-
-class Identity(NamedTuple):
-    """What makes two runtimes of one process the same instance."""
-
-    runtime_dir: str
-    address: str
-    instance_id: str
-
-
-def make_instance_id(session_id: str = "") -> str:
-    """An id no other process has: the session's first 8 characters, the pid, and a part that sorts by time."""
-    moment = f"{time.time_ns() // 1_000_000:011x}"
-    return f"{(session_id or 'session')[:8]}-{os.getpid()}-{moment}{secrets.token_hex(4)}"
-
 
 class Membership:
-    """An instance at a store. `incarnation` is 0, and `store` unset, while it has not joined."""
+    """An instance at a store. `incarnation` is 0, and `store` unset, while it has not joined.
 
-    store: Store
+    `trouble` says what keeps it from the store, `taken_over` that another process has its id (None: neither).
+    """
+
+    store: SteadyStore
 
     def __init__(
         self,
@@ -91,10 +77,14 @@ class Membership:
         self.seqs = count(1)
         self.machine = ""
         self.users: set[object] = set()
-        self.waiters: set[object] = set()
+        self.waiters: set[Permit] = set()
         self.accounts = Accounts(settings, instance_id)
+        self.events = Events(instance_id)
+        self.fallback = Fallback(self)
         self.trouble: str | None = None
-        self.notices: deque[Notice] = deque(maxlen=KEPT_NOTICES)
+        self.taken_over: str | None = None
+        self._noticed: dict[Notice, None] = {}
+        self._guessed: set[str] = set()
         self._named = instance_id
         self._forked = False
         self._session_id = session_id
@@ -103,7 +93,6 @@ class Membership:
         self._presence: Presence | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
-        _all.add(self)
 
     # --- joining and leaving ---------------------------------------------------------------------------------
 
@@ -119,7 +108,7 @@ class Membership:
             self.users.add(user)
 
     def _join(self) -> None:
-        self.store = self._open_store()
+        self.store = SteadyStore(self._open_store(), self.fallback)
         try:
             with self._usable_folder() as folder:
                 presence = Presence.take(folder, self._card())
@@ -135,6 +124,13 @@ class Membership:
         self._presence = presence
         self._pulse = Pulse(self, Lookout(folder, self.address), self.settings.heartbeat_interval)
         self._pulse.start()
+        self._tell_ignored()
+
+    def _tell_ignored(self) -> None:
+        ignored = [f"{entry.key} ({entry.origin})" for entry in self.settings.reserved()]
+        if ignored:
+            text = f"accepted, not acted on by this version: {', '.join(ignored)}"
+            self.events.tell(events.SETTINGS_IGNORED, text, level=None, settings=ignored)
 
     @contextmanager
     def _usable_folder(self) -> Iterator[Path]:
@@ -144,7 +140,7 @@ class Membership:
         except OSError as error:
             raise describe(error, Path(error.filename or self.settings.runtime_dir)) from error
 
-    def _close_store(self, store: Store) -> None:
+    def _close_store(self, store: SteadyStore) -> None:
         if self._owns_store:
             store.close()
 
@@ -171,6 +167,7 @@ class Membership:
         if cluster is not None:
             self.report(self.store.run(cluster))
         self.incarnation = joined.incarnation
+        self.taken_over = None
 
     def _card(self) -> Card:
         return Card(
@@ -192,13 +189,21 @@ class Membership:
         with self._lock:
             if self.incarnation != fenced or not fenced:
                 return
-            log.warning("instance %s is not known any more; it joins anew", self.instance_id)
             try:
                 self.keep_presence()
                 self._admit()
             except DuplicateInstance as error:
                 message = f"instance {self.instance_id} was removed, and cannot join anew: {error}"
+                self.note_taken_over(message)
                 raise InstanceFenced(message) from error
+            text = f"instance {self.instance_id} was not known any more; it joins anew"
+            self.events.tell(events.INSTANCE_REJOINED, text, incarnation=self.incarnation)
+
+    def note_taken_over(self, message: str) -> None:
+        """Another process has this instance's id: told once, and shown in the status until it is over."""
+        if self.taken_over is None:
+            self.events.tell(events.INSTANCE_TAKEN_OVER, message, logging.ERROR)
+        self.taken_over = message
 
     def keep_presence(self) -> None:
         """Be seen to live also where somebody has removed the file that says so, or the whole runtime folder.
@@ -228,11 +233,15 @@ class Membership:
         known = False
         try:
             pulse.stop()
-            known = store.run(Leave(incarnation)).known
+            left = store.run(Leave(incarnation))
+            while left.more:
+                left = store.run(Leave(incarnation))
+            known = left.known
         except CrossInstanceError as error:
             log.warning("instance %s could not say that it leaves: %s", self.instance_id, error)
         finally:
             presence.release(remove=known)
+            self.fallback.reset()
             if not (at_exit and self.waiters):
                 self._close_store(store)
 
@@ -249,19 +258,35 @@ class Membership:
         self._presence = self._pulse = None
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
+        self.events.become_child(self.instance_id)
+        self.fallback.reset()
 
     # --- the store -------------------------------------------------------------------------------------------
+
+    def learn(self, account: str, configured: Configured) -> None:
+        """The store has taken what this instance publishes of an account; the patterns are those of all instances."""
+        self.accounts.learn(account, configured.revision, configured.patterns)
+        if account not in self._guessed and self.accounts.guessed(account):
+            self._guessed.add(account)
+            text = f"nothing is known of the limits of {account}: they are guessed; configure them"
+            self.events.tell(events.LIMITS_GUESSED, text, account=account)
 
     def republish(self) -> None:
         """Publish every account anew: what the settings say may depend on the day, as a daily limit's midnight does."""
         for account in self.accounts.published():
             configured = self.run(self.accounts.publication(self.incarnation, account))
             if isinstance(configured, Configured):
-                self.accounts.learn(account, configured.revision, configured.patterns)
+                self.learn(account, configured)
 
     def run(self, op: Operation[R]) -> R:
         """Run an operation from a thread, and say what its result has to say."""
         result = self.store.run(op)
+        self.answered(result)
+        return result
+
+    def insist(self, op: Operation[R]) -> R:
+        """The same in the store itself, whatever stands in for it. Raises `StoreUnavailable`."""
+        result = self.store.insist(op)
         self.answered(result)
         return result
 
@@ -271,35 +296,47 @@ class Membership:
         if pulse is not None:
             pulse.later(op)
 
-    def begin_waiting(self, permit: object) -> None:
+    def begin_waiting(self, permit: Permit) -> None:
         """A permit waits from now on: watch the neighbours."""
         self.waiters.add(permit)
+        self.nudge()
+
+    def nudge(self) -> None:
+        """There is something to look after: the heartbeat thread is not to sleep until its next beat."""
         pulse = self._pulse
         if pulse is not None:
             pulse.watch()
 
+    # --- what must not stay silent ---------------------------------------------------------------------------
+
     def answered(self, result: Result) -> None:
         """The store answered: whatever trouble there was is over."""
-        self.note_recovery()
+        if self.trouble is not None:
+            self.trouble = None
+            log.warning("the store %s can be used again", self.address)
         self.report(result)
 
     def report(self, result: Result) -> None:
-        """Log and keep what must not stay silent."""
+        """Tell what a result has to say; the same thing once."""
         for notice in result.notices:
-            log.warning("%s: %s", notice.topic, notice.text)
-            self.notices.append(notice)
+            if notice not in self._noticed:
+                self.events.tell(notice.topic, notice.text)
+            self._noticed[notice] = None
+        while len(self._noticed) > events.KEPT:
+            self._noticed.pop(next(iter(self._noticed)), None)
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """What the store had to say lately."""
+        return tuple(self._noticed)
 
     def note_trouble(self, error: Exception) -> None:
-        """The store cannot be used: told once, and shown in the status until it can."""
+        """Something keeps this instance from the store: told once, and shown in the status until it is over."""
+        if self.fallback.outage is not None:
+            return
         if self.trouble is None:
             log.error("the store %s cannot be used: %s", self.address, error)
         self.trouble = str(error)
-
-    def note_recovery(self) -> None:
-        """The store answered."""
-        if self.trouble is not None:
-            log.warning("the store %s can be used again", self.address)
-            self.trouble = None
 
 
 def _cwd() -> str:
@@ -307,37 +344,3 @@ def _cwd() -> str:
         return str(Path.cwd())
     except OSError:
         return ""
-
-
-_all: WeakSet[Membership] = WeakSet()
-_shared: WeakValueDictionary[Identity, Membership] = WeakValueDictionary()
-_sharing = threading.Lock()
-
-
-def share(identity: Identity, settings: Settings, make: Callable[[], Membership]) -> Membership:
-    """The one membership of this process with this identity; while it has no user, the newest settings hold."""
-    with _sharing:
-        found = _shared.get(identity)
-        if found is None:
-            found = _shared[identity] = make()
-        elif not found.users:
-            found.settings = settings
-        elif found.settings != settings:
-            log.warning("instance %s is in use with other settings in this process; those hold", identity.instance_id)
-        return found
-
-
-def _leave_all() -> None:
-    for membership in list(_all):
-        membership.quit()
-
-
-def _become_children() -> None:
-    global _sharing  # a thread that does not exist in the child may have held it
-    _sharing = threading.Lock()
-    for membership in list(_all):
-        membership.become_child()
-
-
-atexit.register(_leave_all)
-os.register_at_fork(after_in_child=_become_children)

@@ -1,7 +1,7 @@
 """Presence: a process shows that it lives by a lock which the kernel drops when it dies.
 
 1. `instances/<id>.lock` in the runtime folder is locked for as long as the instance lives. Its JSON is for
-   people: no decision rests on it.
+   people: no decision about its instance rests on it. The file is as old as the instance's last beat.
 2. A file that nobody holds belongs to a dead instance; one that is missing says nothing. Whoever looks takes
    the lock shared and for an instant, so one who fails to take it tries again before believing in a rival.
 3. A file is locked, then checked to be still the one in the folder: whoever removes it holds its lock.
@@ -16,16 +16,18 @@ import hashlib
 import logging
 import os
 import platform
-import subprocess
 import threading
 import time
-from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import msgspec
 
 from cross_instance.errors import ConfigError, DuplicateInstance
+from cross_instance.stores.folder import boot_id, make_private
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger("cross_instance")
 
@@ -67,21 +69,12 @@ def file_name(instance_id: str) -> str:
     return encoded + SUFFIX
 
 
-@cache
-def boot_id() -> str:
-    """What names this boot of this machine's kernel."""
-    linux = Path("/proc/sys/kernel/random/boot_id")
-    if linux.exists():
-        return linux.read_text().strip()
-    asked = subprocess.run(
-        ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=False
-    )
-    return asked.stdout.strip() or platform.node()
-
-
 def instances_folder(runtime_dir: Path) -> Path:
-    """The folder of the lock files, made where it is missing, for its owner only."""
-    runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder of the lock files, made where it is missing, for its owner only.
+
+    Raises `StoreUnavailable` where the runtime folder is not, and cannot be made, the owner's alone.
+    """
+    make_private(runtime_dir)
     folder = runtime_dir / "instances"
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
@@ -117,12 +110,14 @@ class Presence:
             return presence
 
     def renew(self, card: Card) -> None:
-        """Hold the lock again where somebody has removed the file, or its folder, while it was held.
+        """Date the file, and hold the lock again where somebody has removed it, or its folder, while it was held.
 
         Raises `DuplicateInstance` where another process has taken the id meanwhile.
         """
         with _guard:
-            if not _is_at(self.path, self._descriptor):
+            if _is_at(self.path, self._descriptor):
+                os.utime(self._descriptor)
+            else:
                 descriptor = _lock_and_write(self.path, card)
                 os.close(self._descriptor)
                 self._descriptor = descriptor

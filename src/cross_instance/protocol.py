@@ -54,7 +54,7 @@ class Rejoin(NamedTuple):
 
 
 Step: TypeAlias = "Operation[Any] | Wait | Rejoin"
-Flow: TypeAlias = "Generator[Step, Any, Granted]"
+Steps: TypeAlias = "Generator[Step, Any, Granted]"
 Answer: TypeAlias = "Granted | Waiting | Refused | Stale | Fenced | None"
 
 
@@ -67,6 +67,8 @@ class Request(Protocol):
     account: str
     timeout: int
     """µs."""
+    task: str | None
+    task_epoch: int
     incarnation: int
     seq: int
     question: Acquire | None
@@ -79,7 +81,7 @@ class Request(Protocol):
         """Take a new name, of the present incarnation."""
 
 
-def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Flow:
+def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps:
     """Go on from the store's first answer (None: not asked yet) until the permit is granted.
 
     `now` is the store's clock (µs). Raises `RateLimitExceeded`, `RequestTooLarge`, `InstanceFenced`.
@@ -139,7 +141,7 @@ def _resolve(request: Request, stale: Stale | None) -> Generator[Step, Any, Answ
         configured = yield accounts.publication(request.incarnation, account)
         if isinstance(configured, Fenced):
             return configured
-        accounts.learn(account, configured.revision, configured.patterns)
+        request.membership.learn(account, configured)
     answer: Answer = yield request.operation()
     return answer
 
@@ -147,7 +149,7 @@ def _resolve(request: Request, stale: Stale | None) -> Generator[Step, Any, Answ
 # --- drivers -------------------------------------------------------------------------------------------------------
 
 
-def drive(flow: Flow, perform: Callable[[Step], object]) -> Granted:
+def drive(flow: Steps, perform: Callable[[Step], object]) -> Granted:
     """Perform a flow's steps one after the other."""
     try:
         step = next(flow)
@@ -160,7 +162,7 @@ def drive(flow: Flow, perform: Callable[[Step], object]) -> Granted:
         flow.close()
 
 
-async def drive_async(flow: Flow, perform: Callable[[Step], Awaitable[object]]) -> Granted:
+async def drive_async(flow: Steps, perform: Callable[[Step], Awaitable[object]]) -> Granted:
     """Perform a flow's steps one after the other, awaiting each."""
     try:
         step = next(flow)

@@ -19,7 +19,7 @@ def refusal(request: Request, refused: Refused) -> PermitError:
         text = f"one request takes {refused.needed:,}, but {_describe(limit)} never allows as much"
         return _error(RequestTooLarge, request, text, limit, retry_after)
     if refused.reason == "stale_task":
-        text = "its task has passed to another owner"
+        text = f"this instance does not own the task {request.task!r} in epoch {request.task_epoch}"
         return _error(PermitError, request, text, None, 0.0)
     asked = f"within {request.timeout / SECOND:.1f} s" if request.timeout else "now"
     text = f"no permit {asked}{_because(limit)}"
@@ -37,8 +37,10 @@ def too_late(request: Request, answer: Waiting, waited: int, now: int) -> Permit
 def _error(
     kind: type[PermitError], request: Request, text: str, limit: LimitState | None, retry_after: float
 ) -> PermitError:
+    outage = request.membership.fallback.outage
+    share = "" if outage is None else f"; the store is out of reach, and this is the instance's share: {outage.error}"
     return kind(
-        f"{_target(request)}: {text}",
+        f"{_target(request)}: {text}{share}",
         provider=request.provider,
         model=request.model,
         limit=limit,

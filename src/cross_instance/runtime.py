@@ -15,50 +15,41 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
+from cross_instance import events
+from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import account_names, check_arguments, load_settings, without_password
 from cross_instance.errors import StoreUnavailable
-from cross_instance.membership import Identity, Membership, make_instance_id, share
+from cross_instance.membership import Membership
 from cross_instance.permits import AsyncPermit, Permit
+from cross_instance.process import Identity, make_instance_id, share
 from cross_instance.providers.tokens import Calibration
-from cross_instance.rules.operations import FOREVER, SECOND, Costs, Priority, Result, Snapshot
-from cross_instance.status import Status, instance_status, limits_of
+from cross_instance.rules.operations import Result, Snapshot
+from cross_instance.status import instance_status, limits_of, status_of
+from cross_instance.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store, open_store
+from cross_instance.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     import httpx
     import httpx2
 
     from cross_instance.config import Settings
-    from cross_instance.rules.operations import Operation, World
-    from cross_instance.status import Limit
+    from cross_instance.events import Event, Subscription
+    from cross_instance.rules.operations import Costs, Operation, Priority, World
+    from cross_instance.status import Limit, Status
     from cross_instance.stores.base import AsyncStore, Store
-
-log = logging.getLogger("cross_instance")
 
 R = TypeVar("R", bound=Result)
 PermitT = TypeVar("PermitT", Permit, AsyncPermit)
-
-PRIORITIES: dict[str | Priority, Priority] = {p.name.lower(): p for p in Priority} | {p: p for p in Priority}
-
-
-def _microseconds(timeout: float) -> int:
-    """A timeout in seconds as operations have it."""
-    if 0 <= timeout < FOREVER / SECOND:
-        return int(timeout * SECOND)
-    if timeout != timeout:
-        raise ValueError("a timeout is a number of seconds, or None; not NaN")
-    return FOREVER if timeout > 0 else 0
 
 
 class _Runtime(Generic[PermitT]):
@@ -91,8 +82,10 @@ class _Runtime(Generic[PermitT]):
         self._location, self._given = self._where(store)
         self._membership = self._find_membership(instance_id or settings.instance_id, session_id)
         self._closed = False
+        self._subscriptions: list[Subscription] = []
         if not settings.enabled:
-            log.warning("cross-instance coordination is switched off: every request passes at once")
+            text = "cross-instance coordination is switched off: every request passes at once"
+            self._membership.events.tell(events.COORDINATION_OFF, text)
 
     def _where(self, store: str | Path | Store | None) -> tuple[str, Store | None]:
         """The store's address, and the store where it was given ready made."""
@@ -144,15 +137,10 @@ class _Runtime(Generic[PermitT]):
 
         `tokens`: about how many it takes in all; `input_tokens` and `output_tokens` where they are known apart;
         `costs` instead of all three. `priority`: critical, high, normal, low or background. `timeout`: seconds
-        to wait (None: as long as it takes; 0: not at all). Raises `ValueError` for a name, priority, number
-        of tokens or timeout that makes no sense.
+        to wait (None: as long as it takes; 0: not at all). Raises `ValueError` for a name, priority, numbers
+        of tokens or a timeout that make no sense.
         """
-        urgency = PRIORITIES.get(priority)
-        if urgency is None:
-            raise ValueError(f"priority is one of {', '.join(p.name.lower() for p in Priority)}, not {priority!r}")
         provider, account = account_names(provider, account or self.account)
-        if costs is None:
-            costs = _costs(tokens, input_tokens, output_tokens)
         if self._closed:
             raise RuntimeError("this runtime is closed")
         permit: Any = self._permit_type(
@@ -160,9 +148,9 @@ class _Runtime(Generic[PermitT]):
             provider,
             model,
             account,
-            urgency,
-            costs,
-            FOREVER if timeout is None else _microseconds(timeout),
+            urgency_of(priority),
+            costs_of(tokens, input_tokens, output_tokens, costs),
+            patience_of(timeout),
             task,
             task_epoch,
         )
@@ -176,44 +164,14 @@ class _Runtime(Generic[PermitT]):
             raise RuntimeError("this runtime is closed")
         return self.settings.enabled
 
-    def _status(self, world: World | None) -> Status:
-        membership = self._membership
-        return Status(
-            instance_id=membership.instance_id,
-            incarnation=membership.incarnation,
-            enabled=self.settings.enabled,
-            store=membership.address,
-            degraded=membership.trouble,
-            notices=tuple(notice.text for notice in membership.notices),
-            world=world,
-        )
+    def _end_subscriptions(self) -> None:
+        while self._subscriptions:
+            self._subscriptions.pop().close()
 
     def _http(self, name: str, library: str) -> Any:
         if library not in {"httpx", "httpx2"}:
             raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
         return getattr(import_module(f"cross_instance.clients.{library}"), name)
-
-
-def _costs(tokens: int, input_tokens: int | None, output_tokens: int | None) -> Costs:
-    """One request's costs; what is not said about its parts follows from the whole, and the other way round."""
-    output = output_tokens or 0
-    whole = tokens or (input_tokens or 0) + output
-    prompt = max(0, whole - output) if input_tokens is None else input_tokens
-    if whole < 0 or output < 0 or prompt < 0:
-        raise ValueError("a number of tokens is not negative")
-    return Costs(1, whole, prompt, output)
-
-
-async def _in_thread(call: Callable[..., None], *arguments: object) -> None:
-    """Have a thread make a call; also a cancelled caller goes on only when it has ended."""
-    work = asyncio.ensure_future(asyncio.to_thread(call, *arguments))
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait({work})
-        raise
 
 
 class Runtime(_Runtime[Permit]):
@@ -242,7 +200,16 @@ class Runtime(_Runtime[Permit]):
         """Leave: permits still held are given back as they were charged. A second time does nothing."""
         if not self._closed:
             self._closed = True
-            self._membership.leave(self)
+            try:
+                self._membership.leave(self)
+            finally:
+                self._end_subscriptions()
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
+        """Have a function called with each event (`cross_instance.events`), in a thread of its own, until `close`."""
+        subscription = self._membership.events.subscribe(callback)
+        self._subscriptions.append(subscription)
+        return subscription
 
     def run(self, op: Operation[R]) -> R:
         """Have the store decide an operation. Raises `StoreUnavailable`."""
@@ -251,7 +218,7 @@ class Runtime(_Runtime[Permit]):
 
     def status(self) -> Status:
         """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return self._status(self._world())
+        return status_of(self._membership, self.settings, self._world())
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits in force, each with its source, and those configured for accounts that are not in use."""
@@ -325,7 +292,7 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
         async with self._joining:
             if self not in self._membership.users:
                 try:
-                    await _in_thread(self._enter)
+                    await in_thread(self._enter)
                 except BaseException:
                     await self._leave()
                     raise
@@ -334,13 +301,14 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
     def _enter(self) -> None:
         """Open the store for asyncio, anew in a forked child, and join."""
         if self._opened_by != os.getpid():
-            self.store = self._given_async or open_async_store(self._location, self.settings)
+            store = self._given_async or open_async_store(self._location, self.settings)
+            self.store = AsyncSteadyStore(store, self._membership.fallback)
             self._opened_by = os.getpid()
         self._membership.enter(self)
 
     async def _leave(self) -> None:
         try:
-            await _in_thread(self._membership.leave, self)
+            await in_thread(self._membership.leave, self)
         finally:
             if self._opened_by == os.getpid() and self._given_async is None:
                 self._opened_by = 0
@@ -351,7 +319,16 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
         if self._closed:
             return
         self._closed = True
-        await self._leave()
+        try:
+            await self._leave()
+        finally:
+            self._end_subscriptions()
+
+    def subscribe(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
+        """Have a function, or coroutine function, called with each event in the running event loop, until `close`."""
+        subscription = self._membership.events.subscribe_here(callback)
+        self._subscriptions.append(subscription)
+        return subscription
 
     async def run(self, op: Operation[R]) -> R:
         """Have the store decide an operation. Raises `StoreUnavailable`."""
@@ -362,7 +339,7 @@ class AsyncRuntime(_Runtime[AsyncPermit]):
 
     async def status(self) -> Status:
         """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return self._status(await self._world())
+        return status_of(self._membership, self.settings, await self._world())
 
     async def limits(self) -> tuple[Limit, ...]:
         """The limits in force, each with its source, and those configured for accounts that are not in use."""

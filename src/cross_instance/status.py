@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -18,9 +18,11 @@ from cross_instance.rules.limits import new_limit, start_low
 from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Instant, Kind, LimitState, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from cross_instance.config import Settings
+    from cross_instance.events import Event
+    from cross_instance.membership import Membership
     from cross_instance.rules.operations import FlowState, InstanceState, LimitSpec, NodeState, World
 
 USUAL_TIMEOUT = 60.0
@@ -77,7 +79,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class Status:
-    """How an instance stands. `degraded` says what is wrong with the store, `world` is what was seen in it."""
+    """How an instance stands. `world` is what was seen in the store.
+
+    `degraded` says what is wrong with the store, `share_left` for how many seconds permits still come from this
+    instance's last fair share then (None: they come from the store), `shares` what that is, by account.
+    `taken_over`: another process has this instance's id. `ignored`: settings that have no effect. `notices` is what
+    the store had to say lately, `events` everything that was told.
+    """
 
     instance_id: str
     incarnation: int
@@ -86,6 +94,16 @@ class Status:
     degraded: str | None
     notices: tuple[str, ...]
     world: World | None
+    share_left: float | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+    taken_over: str | None = None
+    ignored: tuple[str, ...] = ()
+    events: tuple[Event, ...] = ()
+
+    @property
+    def guessed(self) -> tuple[str, ...]:
+        """The accounts of whose limits nothing is known."""
+        return guessed_accounts(self.world)
 
     @property
     def connected(self) -> bool:
@@ -96,8 +114,35 @@ class Status:
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data with camelCase keys, ready for JSON."""
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
-        result: dict[str, Any] = _camel(msgspec.to_builtins({**plain, "connected": self.connected}))
-        return result
+        plain |= {"connected": self.connected, "guessed": self.guessed, "shares": None}
+        plain["events"] = [event.to_dict() for event in self.events]
+        result: dict[str, Any] = _camel(msgspec.to_builtins(plain))
+        return {**result, "shares": dict(self.shares)}
+
+
+def status_of(membership: Membership, settings: Settings, world: World | None) -> Status:
+    """How an instance of this process stands; `world`: what it sees in the store now."""
+    outage = membership.fallback.outage
+    return Status(
+        instance_id=membership.instance_id,
+        incarnation=membership.incarnation,
+        enabled=settings.enabled,
+        store=membership.address,
+        degraded=membership.trouble if outage is None else str(outage.error),
+        notices=tuple(notice.text for notice in membership.notices),
+        world=world,
+        share_left=None if outage is None else outage.seconds_left(),
+        shares={} if outage is None else {name: share.fraction for name, share in outage.shares.items()},
+        taken_over=membership.taken_over,
+        ignored=tuple(entry.key for entry in settings.reserved()),
+        events=tuple(membership.events.recent),
+    )
+
+
+def guessed_accounts(world: World | None) -> tuple[str, ...]:
+    """The accounts with a limit that is a guess, in the order of their names."""
+    nodes = () if world is None else world.nodes
+    return tuple(node.node for node in nodes if any(limit.source is Source.GUESS for limit in node.limits))
 
 
 def _camel(value: Any) -> Any:

@@ -17,8 +17,9 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cross_instance import AsyncRuntime, CrossInstanceError, Runtime
+from cross_instance import AsyncRuntime, CrossInstanceError, RateLimitExceeded, Runtime, StoreUnavailable
 from cross_instance.config import load_settings
+from cross_instance.stores.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
@@ -59,6 +60,26 @@ def puppet(folder: str, settings: dict[str, Any], name: str | None = None) -> No
             else:
                 say("took", provider, permit.incarnation)
     say("left")
+
+
+def greedy(folder: str, settings: dict[str, Any], name: str, patience: float) -> None:
+    """From a line on, when all have joined: take all that can be had, and tell of every event."""
+    store = EmbeddedStore(Path(folder) / "runtime", patience=patience)
+    with Runtime(name, store=store, settings=settings_for(folder, settings)) as runtime:
+        runtime.subscribe(lambda event: say(event.kind))
+        runtime.permit("acme", "m-1").acquire().close()
+        say("joined", runtime.incarnation)
+        sys.stdin.readline()
+        runtime.status()  # it knows its share from here on
+        while True:
+            try:
+                with runtime.permit("acme", "m-1", timeout=5.0) as permit:
+                    say("granted", permit.incarnation)
+            except StoreUnavailable as error:
+                say("stopped", type(error).__name__)
+                time.sleep(0.05)
+            except RateLimitExceeded:
+                time.sleep(0.05)
 
 
 def stranger(folder: str, settings: dict[str, Any], user: int) -> None:

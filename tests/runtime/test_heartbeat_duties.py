@@ -68,11 +68,19 @@ def test_an_instance_that_was_removed_joins_anew(
     assert "it joins anew" in caplog.text
 
 
-def test_an_id_that_was_taken_over_cannot_join_anew(timeline: Timeline, runtime: Runtime) -> None:
+def test_an_id_that_was_taken_over_cannot_join_anew(
+    timeline: Timeline, runtime: Runtime, caplog: pytest.LogCaptureFixture
+) -> None:
     timeline.run(Sweep((runtime.incarnation,)))
     timeline.run(Join(instance_id="one", nonce="x", pid=77, machine="elsewhere", host="elsewhere"))
     with pytest.raises(InstanceFenced, match="77 on elsewhere"):
         pulse_of(runtime).beat()
+    for _ in range(3):
+        pulse_of(runtime)._safely(pulse_of(runtime).beat)
+    assert caplog.text.count("cannot join anew") == 1, "it is told once, as what it is"
+    assert "cannot be used" not in caplog.text
+    assert "77 on elsewhere" in (runtime.status().taken_over or "")
+    assert runtime.status().degraded is None
     with pytest.raises(InstanceFenced):
         runtime.permit("acme", "m-1").acquire()
 
@@ -185,19 +193,23 @@ def test_what_the_store_does_not_take_is_kept(
     def out_of_reach(name: str) -> None:
         raise StoreUnavailable("gone fishing")
 
-    pulse = pulse_of(runtime)
+    pulse = runtime._membership._pulse = pulse_of(runtime)
     pulse.later(Settle(1, 5))
     pulse._receive(0.0)
     timeline.before = out_of_reach
     for _ in range(3):
         pulse._safely(pulse.flush)
+        pulse._safely(pulse.tick)
     assert caplog.text.count("gone fishing") == 1, "trouble is told once"
-    assert runtime._membership.trouble == "gone fishing"
+    assert runtime.status().degraded == "gone fishing"
     timeline.before = lambda name: None
+    pulse._safely(pulse.tick)
+    pulse._receive(0.0)
     pulse._safely(pulse.flush)
     assert timeline.ops[-1][0] == Settle(1, 5)
-    assert "can be used again" in caplog.text
-    assert runtime._membership.trouble is None
+    assert caplog.text.count("can be used again") == 1
+    assert runtime.status().degraded is None
+    pulse._thread.start()
 
 
 def test_an_unexpected_error_stops_nothing(

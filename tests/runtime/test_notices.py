@@ -19,7 +19,11 @@ def test_two_configurations_of_one_account_are_told(tmp_path: Path, caplog: pyte
             pass
         with caplog.at_level(logging.WARNING, "cross_instance"), two.permit("acme", "m-1"):
             pass
-        assert "acme/default: requests is 60 (burst 6)" in caplog.text
+        figures = "acme/default: requests is 60 (burst 6) in argument of one but 600 (burst 60) in argument of two"
+        assert caplog.text.count(figures) == 1
+        assert [event.kind for event in two.status().events] == ["limits-conflict"]
+        two._membership.republish()
+        assert caplog.text.count(figures) == 1, "the same is told once"
         assert any("the strictest holds" in notice for notice in two.status().notices)
 
 

@@ -15,6 +15,7 @@ from tests.runtime.doubles import AsyncTimeline, Timeline, one_at_a_time, settin
 from cross_instance import (
     AsyncRuntime,
     Outcome,
+    PermitError,
     RateLimitExceeded,
     RequestTooLarge,
     Runtime,
@@ -135,7 +136,8 @@ def test_ever_new_models_do_not_fill_the_memory(tmp_path: Path) -> None:
         ({"tokens": 900}, Costs(1, 900, 900, 0)),
         ({"tokens": 900, "output_tokens": 200}, Costs(1, 900, 700, 200)),
         ({"input_tokens": 700, "output_tokens": 200}, Costs(1, 900, 700, 200)),
-        ({"tokens": 5, "costs": Costs(3, 1, 1, 1)}, Costs(3, 1, 1, 1)),
+        ({"tokens": 900, "input_tokens": 700}, Costs(1, 900, 700, 0)),
+        ({"costs": Costs(3, 1, 1, 1)}, Costs(3, 1, 1, 1)),
     ],
 )
 def test_costs_are_what_is_said_of_the_tokens(
@@ -147,17 +149,36 @@ def test_costs_are_what_is_said_of_the_tokens(
 
 @pytest.mark.parametrize(
     ("seconds", "us"),
-    [(None, FOREVER), (float("inf"), FOREVER), (1e300, FOREVER), (1.5, 1_500_000), (0, 0), (-3, 0)],
+    [(None, FOREVER), (float("inf"), FOREVER), (1e300, FOREVER), (1.5, 1_500_000), (0, 0)],
 )
 def test_a_timeout_is_in_seconds(timeline: Timeline, runtime: Runtime, seconds: float | None, us: int) -> None:
     with runtime.permit("acme", "m-1", timeout=seconds):
         assert last(timeline, Acquire).timeout == us
 
 
-@pytest.mark.parametrize("wrong", [{"priority": "urgent"}, {"tokens": -1}, {"timeout": float("nan")}])
-def test_what_makes_no_sense_is_refused(runtime: Runtime, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"priority": "urgent"}, "priority is one of critical, high"),
+        ({"tokens": -1}, "not negative"),
+        ({"input_tokens": -1}, "not negative"),
+        ({"timeout": float("nan")}, "0 or more, or None to wait as long as it takes; not nan"),
+        ({"timeout": -5}, "0 or more, or None to wait as long as it takes; not -5"),
+        ({"tokens": 10, "input_tokens": 500}, "10 cannot hold 500 input and 0 output tokens"),
+        ({"tokens": 10, "input_tokens": 6, "output_tokens": 5}, "10 cannot hold 6 input and 5 output tokens"),
+        ({"tokens": 5, "costs": Costs()}, "not both"),
+        ({"costs": Costs(-1)}, "between 0 and"),
+        ({"tokens": 1 << 40}, "between 0 and"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(runtime: Runtime, wrong: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
         runtime.permit("acme", "m-1", **wrong)
+
+
+def test_who_does_not_own_a_task_gets_no_permit_for_it(runtime: Runtime) -> None:
+    with pytest.raises(PermitError, match=r"does not own the task 't-1' in epoch 3"):
+        runtime.permit("acme", "m-1", task="t-1", task_epoch=3).acquire()
 
 
 # --- waiting ---------------------------------------------------------------------------------------------------
@@ -675,7 +696,7 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path, timeline: Timelin
     settings = one_at_a_time(tmp_path)
     settings.runtime_dir.parent.mkdir(exist_ok=True)
     settings.runtime_dir.write_text("a file, not a folder")
-    with pytest.raises(StoreUnavailable, match=r"runtime cannot be used: .*PI_RUNTIME_DIR"):
+    with pytest.raises(StoreUnavailable, match=r"runtime (cannot be used|is not a folder).*PI_RUNTIME_DIR"):
         Runtime("one", store=timeline, settings=settings).join()
 
 

@@ -33,8 +33,8 @@ held.release(remove=True)
 """
 
 
-def card(instance_id: str) -> Card:
-    return Card(instance_id, os.getpid(), "session", "2026-01-01T00:00:00Z", "/work", "host")
+def card(instance_id: str, store: str = "") -> Card:
+    return Card(instance_id, os.getpid(), "session", "2026-01-01T00:00:00Z", "/work", "host", store)
 
 
 @contextmanager
@@ -197,14 +197,27 @@ def test_only_the_dead_are_seen(folder: Path) -> None:
     mine.release(remove=True)
 
 
-def test_a_death_is_dealt_with_once_and_its_file_goes(folder: Path) -> None:
-    lookout = Lookout(folder, "store", interval=0)
-    for name in ("ours", "theirs"):
-        Presence.take(folder, card(name)).release(remove=False)
-    for trace in lookout.look():
-        lookout.done(trace, remove=trace.name == "ours.lock")
-    assert seen(folder, lookout) == []
-    assert [path.name for path in folder.glob(f"*{SUFFIX}")] == ["theirs.lock"]
+def test_a_death_is_dealt_with_once_and_its_file_goes_with_the_store_it_names(folder: Path) -> None:
+    ours, theirs = (Lookout(folder, store, interval=0) for store in ("ours", "theirs"))
+    for store in ("ours", "theirs"):
+        Presence.take(folder, card(f"of-{store}", store)).release(remove=False)
+    for lookout, left in ((ours, ["of-theirs.lock"]), (theirs, [])):
+        for trace in lookout.look():
+            lookout.done(trace)
+        assert seen(folder, lookout) == []
+        assert [path.name for path in folder.glob(f"*{SUFFIX}")] == left
+
+
+def test_a_file_is_as_old_as_the_last_beat(folder: Path) -> None:
+    """One that ran for hours and has just died is still left to the store it names."""
+    lookout = Lookout(folder, "ours", interval=0)
+    held = Presence.take(folder, card("worker-1", "theirs"))
+    os.utime(held.path, (0, 0))
+    held.renew(card("worker-1", "theirs"))
+    held.release(remove=False)
+    (trace,) = lookout.look()
+    lookout.done(trace)
+    assert held.path.exists()
 
 
 def test_the_next_death_of_an_instance_is_seen_again(folder: Path) -> None:
@@ -212,7 +225,7 @@ def test_the_next_death_of_an_instance_is_seen_again(folder: Path) -> None:
     for _ in range(2):
         Presence.take(folder, card("worker-1")).release(remove=False)
         (trace,) = lookout.look()
-        lookout.done(trace, remove=False)
+        lookout.done(trace)
 
 
 def test_the_file_of_somebody_who_came_back_stays(folder: Path) -> None:
@@ -220,7 +233,7 @@ def test_the_file_of_somebody_who_came_back_stays(folder: Path) -> None:
     Presence.take(folder, card("worker-1")).release(remove=False)
     (trace,) = lookout.look()
     back = Presence.take(folder, card("worker-1"))
-    lookout.done(trace, remove=True)
+    lookout.done(trace)
     assert is_alive(folder, "worker-1") is True
     back.release(remove=True)
 
@@ -232,15 +245,15 @@ def test_what_nobody_knows_is_removed_after_an_hour(folder: Path) -> None:
     long_ago = path.stat().st_mtime - FORGOTTEN_AFTER - 1
     os.utime(path, (long_ago, long_ago))
     (trace,) = lookout.look()
-    lookout.done(trace, remove=False)
+    lookout.done(trace)
     assert not path.exists()
 
 
 def test_who_had_not_joined_yet_or_left_already_leaves_no_file(folder: Path) -> None:
     lookout = Lookout(folder, "store", interval=0)
-    Presence.take(folder, msgspec.structs.replace(card("worker-1"), store="store")).release(remove=False)
+    Presence.take(folder, card("worker-1", "store")).release(remove=False)
     (trace,) = lookout.look()
-    lookout.done(trace, remove=False)
+    lookout.done(trace)
     assert not (folder / "worker-1.lock").exists()
 
 
@@ -255,7 +268,7 @@ def test_a_damaged_file_of_the_dead_is_set_aside(folder: Path, caplog: pytest.Lo
     (folder / "worker-1.lock").write_bytes(b"not json")
     lookout = Lookout(folder, "store", interval=0)
     (trace,) = lookout.look()
-    lookout.done(trace, remove=False)
+    lookout.done(trace)
     assert "damaged" in caplog.text
     assert [path.suffix for path in folder.iterdir() if path.name.startswith("worker")] != [SUFFIX]
 

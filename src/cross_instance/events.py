@@ -1,0 +1,231 @@
+"""Events: what must not stay silent (law 11), for programs; each is also a log line and kept for the status.
+
+1. Telling never waits: who subscribes is called elsewhere, in a thread or in his event loop, in the order of events.
+2. Telling never breaks: a callback that raises is logged, and gets the next event all the same.
+3. A subscriber who does not keep up loses the newest events beyond `MOST_PENDING`; how many, its subscription says.
+4. A forked child has no subscribers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+log = logging.getLogger("cross_instance")
+
+KEPT = 20
+"""Events kept for the status."""
+MOST_PENDING = 1_000
+"""Events that wait for one subscriber."""
+
+STORE_DEGRADED = "store-degraded"
+"""The store is out of reach: permits come from this instance's last fair share. `shares`, `seconds` left."""
+STORE_STOPPED = "store-stopped"
+"""It has been out of reach for the heartbeat timeout, or there never was a share: no more permits."""
+STORE_RECOVERED = "store-recovered"
+"""The store can be used again. `seconds` it took, `permits` granted meanwhile."""
+LIMITS_GUESSED = "limits-guessed"
+"""Nothing is known of an account's limits. `account`."""
+CLOCK_JUMPED = "clock-jumped"
+"""The wall clock was set. `seconds` by which."""
+CLOCK_BACKWARDS = "clock-backwards"
+"""The store's clock ran backwards. `seconds` by which."""
+SETTINGS_IGNORED = "settings-ignored"
+"""Settings were accepted that have no effect. `settings`."""
+COORDINATION_OFF = "coordination-off"
+"""Coordination is switched off: every request passes at once."""
+INSTANCE_REJOINED = "instance-rejoined"
+"""This instance had been removed, and has joined anew."""
+INSTANCE_TAKEN_OVER = "instance-taken-over"
+"""This instance had been removed, and cannot join anew: another process has its id."""
+INSTANCE_REMOVED = "instance-removed"
+"""Another instance ended or fell silent without leaving. `removed`: its id."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that must not stay silent.
+
+    `kind` is one of the constants of this module or the topic of a notice, such as "limits-conflict"; `at` is Unix
+    time in seconds; `instance_id` says who tells it; `fields` are the figures of the kind.
+    """
+
+    kind: str
+    at: float
+    instance_id: str
+    message: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, ready for JSON."""
+        plain = {name: getattr(self, name) for name in ("kind", "at", "instance_id", "message")}
+        return {**plain, "fields": dict(self.fields)}
+
+
+class Subscription(Protocol):
+    """What `subscribe` gives: it lasts until it, or its runtime, is closed."""
+
+    dropped: int
+    """Events lost because the subscriber did not keep up."""
+
+    def close(self) -> None:
+        """End it; what was told before still arrives, while the subscriber's loop runs. May be called twice."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _Subscription:
+    """What both kinds have in common: the way out, and use in a `with` block."""
+
+    def __init__(self, events: Events) -> None:
+        self.dropped = 0
+        self._events = events
+
+    def close(self) -> None:
+        """See `Subscription.close`."""
+        if self._events.remove(self):
+            self._end()
+
+    def put(self, event: Event) -> None:
+        """Hand over an event; from any thread, at any moment."""
+        raise NotImplementedError
+
+    def _end(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _InThread(_Subscription):
+    """Calls a function in a thread of its own."""
+
+    def __init__(self, events: Events, callback: Callable[[Event], object]) -> None:
+        super().__init__(events)
+        self._callback = callback
+        self._pending: SimpleQueue[Event | None] = SimpleQueue()
+        threading.Thread(target=self._serve, name="cross-instance-events", daemon=True).start()
+
+    def put(self, event: Event) -> None:
+        if self._pending.qsize() < MOST_PENDING:
+            self._pending.put(event)
+        else:
+            self.dropped += 1
+
+    def _end(self) -> None:
+        self._pending.put(None)
+
+    def _serve(self) -> None:
+        while (event := self._pending.get()) is not None:
+            try:
+                self._callback(event)
+            except Exception:
+                log.exception("a subscriber failed on the event %s", event.kind)
+
+
+class _InLoop(_Subscription):
+    """Calls a function, or awaits a coroutine function, in the event loop that subscribed."""
+
+    def __init__(self, events: Events, callback: Callable[[Event], Awaitable[object] | object]) -> None:
+        super().__init__(events)
+        self._callback = callback
+        self._loop = asyncio.get_running_loop()
+        self._pending: deque[Event | None] = deque()
+        self._arrived = asyncio.Event()
+        self._task = self._loop.create_task(self._serve())
+
+    def put(self, event: Event) -> None:
+        if len(self._pending) < MOST_PENDING:
+            self._hand_over(event)
+        else:
+            self.dropped += 1
+
+    def _end(self) -> None:
+        self._hand_over(None)
+
+    def _hand_over(self, event: Event | None) -> None:
+        self._pending.append(event)
+        try:
+            self._loop.call_soon_threadsafe(self._arrived.set)
+        except RuntimeError:  # the loop is closed: nobody is there to hear
+            self._events.remove(self)
+
+    async def _serve(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived.clear()
+            while self._pending:
+                event = self._pending.popleft()
+                if event is None:
+                    return
+                await self._call(event)
+
+    async def _call(self, event: Event) -> None:
+        try:
+            result = self._callback(event)
+            if inspect.isawaitable(result):
+                await result
+        except Exception:
+            log.exception("a subscriber failed on the event %s", event.kind)
+
+
+class Events:
+    """The events of one instance, and who is told of them."""
+
+    def __init__(self, instance_id: str) -> None:
+        self.instance_id = instance_id
+        self.recent: deque[Event] = deque(maxlen=KEPT)
+        self._subscriptions: tuple[_Subscription, ...] = ()
+        self._lock = threading.RLock()
+
+    def tell(self, kind: str, message: str, level: int | None = logging.WARNING, **fields: Any) -> None:
+        """Something has happened. `level` of the log line; None: it has been logged already."""
+        event = Event(kind, time.time(), self.instance_id, message, MappingProxyType(fields))
+        if level is not None:
+            log.log(level, "%s: %s", kind, message)
+        self.recent.append(event)
+        for subscription in self._subscriptions:
+            subscription.put(event)
+
+    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
+        """Have a function called with each event from now on, in a thread of its own."""
+        return self._add(_InThread(self, callback))
+
+    def subscribe_here(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
+        """The same in the running event loop; a coroutine function is awaited."""
+        return self._add(_InLoop(self, callback))
+
+    def _add(self, subscription: _Subscription) -> _Subscription:
+        with self._lock:
+            self._subscriptions = (*self._subscriptions, subscription)
+        return subscription
+
+    def remove(self, subscription: _Subscription) -> bool:
+        """Tell a subscriber no more; whether it was still told."""
+        with self._lock:
+            known = subscription in self._subscriptions
+            self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
+        return known
+
+    def become_child(self, instance_id: str) -> None:
+        """Be a forked child's: its threads and loops do not exist here."""
+        self.instance_id = instance_id
+        self._subscriptions = ()
+        self._lock = threading.RLock()
+        self.recent.clear()

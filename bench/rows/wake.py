@@ -83,7 +83,7 @@ ROW = Row(
     if_missed=(
         "processes that have slept find cold caches, as the floor shows, which is several times its figure without "
         "pauses; and between release and grant lie a settlement that grants, a thread that reads the wake-up, the "
-        "waiter, and its operation on the store, some 500 calls in Python. It takes a shorter path through the rules "
+        "waiter, and its operation on the store, some 350 calls in Python. It takes a shorter path through the rules "
         "for both operations, and one thread less."
     ),
     subjects=subjects,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -252,6 +253,13 @@ def test_the_doctor_warns_of_guesses_and_of_what_was_set_aside(place: Place) -> 
     assert "warn  instances: 1 damaged instance files were set aside" in done.stdout
 
 
+def test_the_doctor_misses_the_file_of_a_live_instance(place: Place, live: Runtime) -> None:
+    shutil.rmtree(place.runtime_dir / "instances")
+    done = place.run("cross-instance", "doctor")
+    assert done.returncode == 0
+    assert f"warn  instances: {live.instance_id} without a file in {place.runtime_dir / 'instances'}" in done.stdout
+
+
 def everything_below(folder: Path) -> dict[str, tuple[int, int, int]]:
     """Every file's mode, size and time of change."""
     found = ((path, path.lstat()) for path in (folder, *folder.rglob("*")))
@@ -334,6 +342,17 @@ def test_the_doctor_tells_what_was_set_aside_in_the_store_and_what_has_no_effect
     text = place.run("cross-instance", "doctor").stdout
     assert "warn  store: 1 damaged files of the store were set aside" in text
     assert "warn  configuration: profile (" in text
+
+
+def test_status_shows_what_is_guessed_and_what_has_no_effect(place: Place) -> None:
+    place.configure({"profile": "stable"})
+    settings = load_settings(place.project, environ={}, home=place.home)
+    with Runtime("one", settings=settings) as runtime, runtime.permit("acme", "m-1"):
+        text = place.run("cross-instance", "status").stdout
+        told = place.read_json("cross-instance", "status", "--json")
+    assert "limits-guessed: nothing is known of the limits of acme/default" in text
+    assert "settings-ignored: profile (" in text
+    assert (told["guessed"], told["ignored"]) == (["acme/default"], ["profile"])
 
 
 def test_an_unused_preset_is_shown_as_it_starts(place: Place) -> None:

@@ -1,8 +1,11 @@
 """From configured figures to limits: presets, bursts, accounts, groups, and the bounds of exact counting."""
 
+from collections import Counter
+from datetime import date, datetime
 from math import gcd
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import hypothesis
 import pytest
@@ -12,14 +15,34 @@ from cross_instance.config import Settings, greatest_burst, load_settings
 from cross_instance.config.limits import EXACT, account_limits, first_problem, midnight_pacific
 from cross_instance.errors import ConfigError
 from cross_instance.providers import presets
-from cross_instance.rules.operations import DAY, MINUTE, SECOND, AccountSpec, Kind, LimitSpec, Source
+from cross_instance.rules.operations import (
+    DAY,
+    MINUTE,
+    SECOND,
+    AccountSpec,
+    Acquire,
+    Configure,
+    Configured,
+    Granted,
+    Heartbeat,
+    Join,
+    Joined,
+    Kind,
+    LimitSpec,
+    Source,
+)
 from cross_instance.rules.specs import in_force, told_spec
+from cross_instance.testing import FakeClock, ModelStore
 
 HOUR = 3_600 * SECOND
 WINTER = 1_737_000_000 * SECOND
 """2025-01-16, Pacific time 8 hours behind UTC."""
 SUMMER = 1_752_600_000 * SECOND
 """2025-07-15, 7 hours behind."""
+SPRING = 1_741_334_400 * SECOND
+"""2025-03-07 08:00 UTC, midnight in California two days before its day of 23 hours."""
+AUTUMN = 1_761_894_000 * SECOND
+"""2025-10-31 07:00 UTC, midnight in California two days before its day of 25 hours."""
 
 
 def load(tmp_path: Path, providers: Any = None, **arguments: Any) -> Settings:
@@ -180,10 +203,30 @@ def test_the_day_of_gemini_begins_at_midnight_pacific(tmp_path: Path) -> None:
     assert by_kind(settings.account_spec("gemini", wall=SUMMER))[Kind.REQUESTS_DAY].anchor == 7 * HOUR
 
 
-def test_the_anchor_is_the_offset_at_the_day_s_own_midnight() -> None:
-    change = 1_741_514_400 * SECOND  # 2025-03-09 10:00 UTC: the clocks in California went forward
-    assert midnight_pacific(change - SECOND) == midnight_pacific(change + SECOND) == 8 * HOUR
-    assert midnight_pacific(change + DAY) == 7 * HOUR
+@pytest.mark.parametrize("begin", [SPRING, AUTUMN], ids=["23 hours", "25 hours"])
+def test_each_day_in_california_has_its_requests_once(begin: int) -> None:
+    """Around a change of the clocks, asked for every twenty minutes and published anew every hour."""
+    store = ModelStore(FakeClock(wall=begin))
+    joined = store.run(Join("one", "nonce", 1, "machine", "host", timeout=DAY))
+    assert isinstance(joined, Joined)
+    incarnation, revision = joined.incarnation, 0
+    granted: Counter[date] = Counter()
+    for seq in range(4 * 24 * 3):
+        wall = store.clock.wall
+        if seq % 3 == 0:
+            anchor = midnight_pacific(wall)
+            limit = LimitSpec(Kind.REQUESTS_DAY, 10, 10, DAY, Source.CONFIGURED, anchor=anchor)
+            configured = store.run(Configure(incarnation, "gemini/default", AccountSpec((limit,))))
+            assert isinstance(configured, Configured)
+            revision = configured.revision
+        for more in range(11):
+            ask = Acquire(incarnation, 11 * seq + more, "gemini/default", revision=revision, timeout=0)
+            if isinstance(store.run(ask), Granted):
+                granted[datetime.fromtimestamp(wall // SECOND, ZoneInfo("America/Los_Angeles")).date()] += 1
+        store.clock.advance(20 * MINUTE)
+        store.run(Heartbeat(incarnation))
+    assert list(granted.values()) == [10] * len(granted)
+    assert len(granted) in (4, 5)
 
 
 @hypothesis.settings(deadline=None)

@@ -90,9 +90,10 @@ def test_testing_does_not_rest_on_the_command_line() -> None:
 
 
 PUBLIC = [
-    *("AsyncPermit", "AsyncRuntime", "ConfigError", "CrossInstanceError", "DuplicateInstance", "InstanceFenced"),
-    *("Outcome", "Permit", "PermitError", "Priority", "RateLimitExceeded", "RequestTooLarge", "Runtime"),
-    *("StoreBusy", "StoreCorrupt", "StoreFull", "StoreUnavailable", "Usage", "__version__", "retry_with_backoff"),
+    *("AsyncPermit", "AsyncRuntime", "ConfigError", "CrossInstanceError", "DuplicateInstance", "Event"),
+    *("InstanceFenced", "Outcome", "Permit", "PermitError", "Priority", "RateLimitExceeded", "RequestTooLarge"),
+    *("Runtime", "StoreBusy", "StoreCorrupt", "StoreFull", "StoreUnavailable", "Subscription", "Usage"),
+    *("__version__", "retry_with_backoff"),
 ]
 """A name that goes from here breaks somebody's program; one that comes is a promise."""
 

@@ -5,6 +5,7 @@ The order inside a class comes from the stored tags; that those are right is wha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.rules.book import UNITS, nodes_in, permits_in
@@ -50,6 +51,10 @@ class World:
             (key[9:-1].decode(), int.from_bytes(key[1:9])): records.decode_tag(value) for key, value in tables.scan(TAG)
         }
         self.waiters = {name: permit for name, permit in self.permits.items() if permit.state is State.WAITING}
+        self._oldest: defaultdict[tuple[str, str, int], dict[int, tuple[int, int]]] = defaultdict(dict)
+        for (incarnation, seq), permit in self.waiters.items():
+            heads, place = self._oldest[permit.account, permit.group, incarnation], (permit.arrival, seq)
+            heads[permit.rank] = min(heads.get(permit.rank, place), place)
 
     def claims(self, accounts: Collection[str]) -> list[Claim]:
         """Who holds back everybody else, at every node below the cluster, or below each of these accounts."""
@@ -92,12 +97,7 @@ class World:
 
     def _heads(self, account: str, group: str, incarnation: int) -> dict[int, tuple[int, int]]:
         """The oldest waiter of each class of one instance in one group."""
-        heads: dict[int, tuple[int, int]] = {}
-        for (owner, seq), permit in self.waiters.items():
-            if (owner, permit.account, permit.group) == (incarnation, account, group):
-                place = (permit.arrival, seq)
-                heads[permit.rank] = min(heads.get(permit.rank, place), place)
-        return heads
+        return self._oldest[account, group, incarnation]
 
     def _has_reserve(self, flow: Flow) -> bool:
         most = max(1, flow.reserve // 6) * MINUTE

@@ -21,17 +21,20 @@ from cross_instance.rules.operations import (
     Join,
     Joined,
     Leave,
+    Left,
     Operation,
     Priority,
     Result,
     Settle,
     Sweep,
+    Swept,
     Waiting,
 )
+from cross_instance.rules.registry import STEP
 from cross_instance.testing import DictTables, FakeClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -131,6 +134,26 @@ def test_law_5_ten_thousand_waiters_of_two_hundred_instances() -> None:
     for name, calls in long.items():
         for kind in ("get", "put", "delete", "scan"):
             assert calls[kind] <= 2 * short[name][kind] + 2, (name, kind, calls, short[name])
+
+
+@pytest.mark.parametrize("ending", [Leave, lambda incarnation: Sweep((incarnation,))], ids=["leave", "sweep"])
+def test_who_goes_with_ten_thousand_waiters_costs_no_more_at_once_than_with_a_thousand(
+    ending: Callable[[int], Operation[Left | Swept]],
+) -> None:
+    spec = limits(slots(1), requests(6_000, 100))
+    costs = []
+    for waiters in (1_000, 10_000):
+        queue = Queue(1, waiters, spec)
+        queue.join("other", spec)
+        more, steps = True, []
+        while more:
+            calls, answer = queue.cost(ending(queue.instances[0]))
+            assert isinstance(answer, Left | Swept)
+            more = answer.more
+            steps.append(calls.total() - calls["bytes"])
+        costs.append(max(steps))
+        assert len(steps) == waiters // STEP + 1
+    assert costs[1] <= 1.1 * costs[0]
 
 
 def test_an_uncontended_pair_is_one_operation_each_and_few_calls() -> None:

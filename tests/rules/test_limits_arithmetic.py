@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 from unittest.mock import patch
 
@@ -21,7 +22,6 @@ from cross_instance.rules.limits import (
     set_guard,
     shown,
     take,
-    too_large,
 )
 from cross_instance.rules.operations import DAY, MINUTE, SECOND, Costs, Instant, Kind, LimitSpec, Source
 from cross_instance.rules.records import Limit, Node
@@ -65,7 +65,7 @@ def test_a_bucket_is_the_rational_bucket(figures: tuple[int, int, int], steps: l
 @given(figures, st.integers(1, 60_000), st.integers(0, 70_000), waits)
 def test_the_delay_is_exact(figures: tuple[int, int, int], taken: int, units: int, wait: int) -> None:
     """A request fits exactly at the instant that was told, and not one µs earlier."""
-    node = Node(limits=[bucket(*figures)])
+    node = Node(limits=[bucket(*figures, source=Source.GUESS)])
     take(node.limits[0], taken)
     at = later(START, wait)
     refill(node.limits[0], at)
@@ -338,10 +338,44 @@ class TestWindows:
         credit(limit, 5, mark)
         assert level_of(limit) == 0
 
-    def test_windows_have_no_guard(self) -> None:
+    def test_its_guard_is_time_not_units(self) -> None:
         limit = self.window()
         set_guard(limit, HOUR)
         assert limit.cap == 5
+        refill(limit, later(START, DAY - SECOND - 1))
+        assert level_of(limit) == 5, "the guard is a second at most"
+        refill(limit, later(START, DAY - SECOND))
+        assert level_of(limit) == 0
+        assert hold_of(Node(limits=[limit]), (1, 0, 0, 0), later(START, DAY - SECOND)).delay == SECOND
+
+    def test_a_short_window_stays_open_for_half_of_its_time(self) -> None:
+        limit = new_limit(LimitSpec(Kind.REQUESTS, 5, 5, 100, anchor=START_OF_2026), START)
+        set_guard(limit, SECOND)
+        refill(limit, later(START, 49))
+        assert level_of(limit) == 5
+        refill(limit, later(START, 50))
+        assert level_of(limit) == 0
+
+    @given(
+        st.integers(1, 5),
+        st.integers(0, 2 * SECOND),
+        st.lists(st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)), max_size=60),
+    )
+    def test_what_arrives_late_fits_into_the_window_in_which_it_arrives(
+        self, burst: int, spread: int, steps: list[tuple[int, int]]
+    ) -> None:
+        """Law 2 at the provider's: each request arrives up to the spread after its grant."""
+        period, at = 5 * SECOND, START
+        limit = new_limit(LimitSpec(Kind.REQUESTS, burst, burst, period, anchor=START_OF_2026), START)
+        set_guard(limit, spread)
+        arrived: Counter[int] = Counter()
+        for wait, delay in steps:
+            at = later(at, wait)
+            refill(limit, at)
+            if hold_of(Node(limits=[limit]), (1, 0, 0, 0), at).fits:
+                take(limit, 1)
+                arrived[(at.wall + min(delay, spread) - START_OF_2026) // period] += 1
+        assert max(arrived.values(), default=0) <= burst
 
 
 @pytest.mark.parametrize(
@@ -390,8 +424,8 @@ def test_the_dominant_share_is_the_largest_fraction(kinds: list[tuple[Kind, int]
 )
 def test_only_a_known_limit_refuses_a_request_that_exceeds_it(source: Source, refused: bool) -> None:
     node = Node(limits=[bucket(60, 10, source=source)])
-    assert (too_large(node, (1, 11, 0, 0)) is not None) == refused
-    assert too_large(node, (1, 10, 0, 0)) is None
+    assert (hold_of(node, (1, 11, 0, 0), START).excess is not None) == refused
+    assert hold_of(node, (1, 10, 0, 0), START).excess is None
 
 
 def test_a_limit_as_it_is_shown() -> None:

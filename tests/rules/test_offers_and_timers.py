@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.rules.support import Case, limits, requests, slots, token_costs, tokens
+from tests.rules.support import ACCOUNT, Case, limits, requests, slots, token_costs, tokens
 
+from cross_instance.rules import uncontended
 from cross_instance.rules.admission import BACKUP, OFFER
+from cross_instance.rules.apply import decide
 from cross_instance.rules.operations import (
     DAY,
     FOREVER,
     MINUTE,
     SECOND,
     AccountSpec,
+    Acquire,
     Configure,
     Granted,
     Heartbeat,
@@ -138,6 +141,48 @@ class TestOffers:
         case.wait(OFFER)
         case.sweep()
         assert case.node().limits[0].available == 599
+
+    def test_a_lapsed_offer_gives_its_reserve_back_once(self) -> None:
+        """It came from the reserve; when it is made again, from the common part, it must not return the reserve."""
+        case = Case()
+        sure, other = case.join("sure", ONE_SLOT, reserve=6), case.join("other", ONE_SLOT)
+        case.granted(other, 1)
+        case.waiting(sure, 1)
+        case.settle(other, 1)
+        case.wait(OFFER)
+        case.granted(sure, 2, priority=Priority.CRITICAL)
+        case.settle(sure, 2)
+        assert case.offered() == [(sure, 1)]
+        case.cancel(sure, 1)
+        case.granted(other, 2)
+        case.waiting(sure, 3, priority=Priority.LOW)
+        case.waiting(other, 3, priority=Priority.CRITICAL)
+        case.settle(other, 2)
+        assert case.offered() == [(other, 3)], "the reserve is used up"
+
+    def test_an_offer_that_may_lapse_wakes_one_other_and_no_backup(self) -> None:
+        case = Case()
+        one, two, three = (case.join(name, ONE_SLOT) for name in ("one", "two", "three"))
+        case.granted(one, 1)
+        for waiter in (two, three, one):
+            case.wait(1)
+            case.waiting(waiter, 2)
+        assert [wake.incarnation for wake in case.settle(one, 1).wakes] == [two, three]
+
+    def test_taking_an_offer_at_a_glance_is_taking_it(self) -> None:
+        glance, general = Case(), Case()
+        for case in (glance, general):
+            one, other = case.join("one", ONE_SLOT), case.join("other", ONE_SLOT)
+            case.granted(one, 1)
+            case.waiting(other, 1)
+            case.settle(one, 1)
+            case.wait(OFFER // 2)
+        (name,) = glance.offered()
+        op = Acquire(*name, ACCOUNT, revision=1)
+        taken = uncontended.acquire(glance.tables, op, glance.store.clock())
+        assert taken == decide(general.tables, op, general.store.clock())
+        assert glance.tables.values == general.tables.values
+        assert uncontended.acquire(glance.tables, op, glance.store.clock()) is None, "it is held already"
 
 
 class TestTimers:

@@ -91,6 +91,28 @@ def test_laws_4_and_5_nobody_waits_longer_than_necessary(seed: int) -> None:
     assert not provider.rejected
 
 
+def test_laws_4_and_5_hold_among_three_hundred_instances() -> None:
+    """The referee reads everything that is stored, so it looks at one instant of ten: whoever is overlooked in
+    between stays so until then, for nobody asks again without a timer or a wake."""
+    looks = 0
+
+    def now_and_then(simulation: Simulation) -> None:
+        nonlocal looks
+        looks += 1
+        if looks % 10 == 0:
+            work_conserving(simulation)
+
+    simulation, provider = world(7, check=now_and_then)
+    load = Load(parallel=2, duration=(200_000, 2 * SECOND), pause=(0, SECOND), priorities=tuple(Priority))
+    spec = AccountSpec(limits(requests(240, 6), slots(4)).limits)
+    members = crowd(simulation, 300, load, spec)
+    report = simulation.run(10 * SECOND)
+    assert report.granted > 20
+    assert sum(len(member.waiting) for member in members) > 400
+    assert looks > 500
+    assert not provider.rejected
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_law_2_nothing_is_over_admitted_whatever_happens(seed: int) -> None:
     """Kills, stops, machines cut off, new ones, limits lowered and raised, weights, reserves, lost wakes."""

@@ -11,11 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 import pytest
 
 from cross_instance.errors import StoreBusy, StoreCorrupt, StoreUnavailable
-from cross_instance.rules.apply import apply
-from cross_instance.rules.operations import Fenced, Instant, Join, Joined, Lock, Locked, Snapshot, Unlock
+from cross_instance.rules.apply import decide
+from cross_instance.rules.ledger import node_key
+from cross_instance.rules.operations import (
+    AccountSpec,
+    Acquire,
+    Configure,
+    Fenced,
+    Instant,
+    Join,
+    Joined,
+    Kind,
+    LimitSpec,
+    Lock,
+    Locked,
+    Snapshot,
+    Unlock,
+)
+from cross_instance.rules.records import FORMAT
 from cross_instance.stores import database, folder as folders
 from cross_instance.stores.database import Database
 from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
@@ -23,7 +40,7 @@ from cross_instance.stores.environment import machine_clock
 from cross_instance.stores.gate import Gate
 from cross_instance.stores.transaction import Transaction
 
-APPLY = "cross_instance.stores.environment.apply"
+DECIDE = "cross_instance.stores.environment.decide"
 LONG = 1 << 50
 
 
@@ -132,7 +149,7 @@ def test_an_exception_inside_aborts_and_opens_the_gate(
         raise RuntimeError("in the middle")
 
     with monkeypatch.context() as patch:
-        patch.setattr(APPLY, fail)
+        patch.setattr(DECIDE, fail)
         with pytest.raises(RuntimeError, match="in the middle"):
             store.run(Snapshot())
     assert gate_is_free(folder)
@@ -140,7 +157,7 @@ def test_an_exception_inside_aborts_and_opens_the_gate(
     def look(tables: Transaction, *_: object) -> None:
         raise RuntimeError(tables.get(b"\x01half"))
 
-    monkeypatch.setattr(APPLY, look)
+    monkeypatch.setattr(DECIDE, look)
     with pytest.raises(RuntimeError, match="None"):
         store.run(Snapshot())
 
@@ -243,14 +260,45 @@ def test_a_record_that_cannot_be_read_is_set_aside_with_its_file(
 
     def spoil(tables: Transaction, op: Any, at: Instant) -> Any:
         tables.put(*entry)
-        return apply(tables, Lock(incarnation, "a", "token", LONG), at)
+        return decide(tables, Lock(incarnation, "a", "token", LONG), at)
 
     with monkeypatch.context() as patch:
-        patch.setattr(APPLY, spoil)
+        patch.setattr(DECIDE, spoil)
         store.run(Snapshot())
     world = store.run(Snapshot())
     assert world.instances == ()
     assert [notice.topic for notice in world.notices] == ["store-damaged"]
+
+
+def test_a_record_of_a_newer_version_is_told_from_damage(
+    store: EmbeddedStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incarnation = join(store)
+    spec = AccountSpec((LimitSpec(Kind.REQUESTS, 60_000, 60_000),))
+    store.run(Configure(incarnation, "acme/main", spec))
+    durable = (folder / folders.DURABLE).read_bytes()
+
+    def as_a_newer_version_does(tables: Transaction, op: Any, at: Instant) -> Any:
+        key = node_key("acme/main")
+        record: list[Any] = msgspec.msgpack.decode(tables.get(key) or b"")
+        record[0][0][0] = "requests_per_fortnight"
+        tables.put(key, msgspec.msgpack.encode(record))
+        return decide(tables, Lock(incarnation, "a", "token", LONG), at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DECIDE, as_a_newer_version_does)
+        store.run(Snapshot())
+    gate = Gate(folder / folders.GATE)
+    gate.announce_format(FORMAT + 1)
+    for op in (Acquire(incarnation, 1, "acme/main", revision=1), Snapshot()):
+        with pytest.raises(StoreUnavailable, match=r"newer version.*requests_per_fortnight.*upgrade"):
+            store.run(op)
+    assert not [*folder.glob("*.damaged-*")]
+    assert (folder / folders.DURABLE).read_bytes() == durable
+    lock(store, incarnation, "what can be read is used")
+    gate.announce_format(FORMAT)
+    assert gate.newest_format() == FORMAT + 1, "who comes with an older one does not take it back"
+    gate.close()
 
 
 def test_a_record_that_stays_unreadable_is_blamed_on_the_durable_file_and_nothing_is_touched(
@@ -263,7 +311,7 @@ def test_a_record_that_stays_unreadable_is_blamed_on_the_durable_file_and_nothin
         tables.get(b"\x81")
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "damaged")
 
-    monkeypatch.setattr(APPLY, read)
+    monkeypatch.setattr(DECIDE, read)
     for _ in range(3):
         with pytest.raises(StoreCorrupt, match=folders.DURABLE):
             store.run(Snapshot())
@@ -313,8 +361,12 @@ def test_a_folder_that_is_removed_while_in_use_is_made_anew(
     monkeypatch.setattr("cross_instance.stores.environment.LOOK_AGAIN", 0)
     incarnation = join(store)
     shutil.rmtree(folder)
-    store.run(Snapshot())  # the look is due after this one
-    assert isinstance(store.run(Lock(incarnation, "a", "token", LONG)), Fenced)
+    world = store.run(Snapshot())  # the look is due after this one, at the latest
+    fenced = store.run(Lock(incarnation, "a", "token", LONG))
+    assert isinstance(fenced, Fenced)
+    (notice,) = (*world.notices, *fenced.notices)
+    assert notice.topic == "store-removed"
+    assert "not counted any more" in notice.text
     assert join(store) > incarnation
     assert (folder / folders.GATE).exists()
     assert gate_is_free(folder)

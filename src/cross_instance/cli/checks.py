@@ -18,9 +18,10 @@ from cross_instance._version import __version__
 from cross_instance.cli.looking import look
 from cross_instance.config import load_settings, without_password
 from cross_instance.errors import ConfigError, StoreBusy, StoreUnavailable
+from cross_instance.lookout import is_alive
 from cross_instance.rules.operations import SECOND
 from cross_instance.status import limits_of, place_of
-from cross_instance.stores.folder import NETWORK, OURS, WAY_OUT, filesystem_of
+from cross_instance.stores.folder import NETWORK, OURS, WAY_OUT, boot_id, filesystem_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,6 +103,9 @@ def _configuration(settings: Settings) -> Iterator[Check]:
     origins = {entry.origin.rsplit(":", 1)[0] if "/" in entry.origin else entry.origin for entry in settings.entries()}
     sources = sorted(origins - {"default", "preset", "guess"})
     yield Check("configuration", "ok", f"from {', '.join(sources)}" if sources else "nothing is set: defaults")
+    idle = sorted({entry.key.partition(".")[0] for entry in settings.entries() if entry.reserved})
+    if idle:
+        yield Check("configuration", "ok", f"this version does not act on {', '.join(idle)}, whatever they say")
     for entry in settings.reserved():
         mend = "none needed: this version accepts it and does not act on it"
         yield Check("configuration", "warn", f"{entry.key} ({entry.origin}) has no effect", mend)
@@ -194,6 +198,7 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield Check("store", "ok", f"{address}, opened and read in {held:.0f} ms, {len(world.instances)} instances")
         yield from _clock(world.at.wall)
         yield from _beats(world)
+        yield from _files(settings, world)
         yield from _notices(world)
         yield from _sources(settings, world)
 
@@ -214,6 +219,17 @@ def _beats(world: World) -> Iterator[Check]:
     ahead = [instance.instance_id for instance in world.instances if instance.beat_at > world.at.wall + SKEW]
     if ahead:
         yield Check("clock", "warn", f"the clock was set back since {', '.join(ahead)} last beat", "none needed")
+
+
+def _files(settings: Settings, world: World) -> Iterator[Check]:
+    """Whether each instance of this machine has the file by which others see that it lives."""
+    folder, here = settings.runtime_dir / "instances", f"{platform.node()}/{boot_id()}/"
+    ours = [instance.instance_id for instance in world.instances if instance.machine.startswith(here)]
+    missing = [name for name in ours if is_alive(folder, name) is None]
+    if missing:
+        finding = f"{', '.join(missing)} without a file in {folder}: was the folder removed? Then a permit held before"
+        mend = "each process writes its own again at its next beat; leave the folder alone while any runs"
+        yield Check("instances", "warn", f"{finding} may not be counted", mend)
 
 
 def _notices(world: World) -> Iterator[Check]:

@@ -8,8 +8,9 @@ import click
 
 from cross_instance.cli.looking import as_json, camel, columns, look
 from cross_instance.config import load_settings, without_password
+from cross_instance.events import LIMITS_GUESSED, SETTINGS_IGNORED
 from cross_instance.rules.operations import SECOND, World
-from cross_instance.status import Status, format_instance_status, instance_status, place_of
+from cross_instance.status import Status, format_instance_status, guessed_accounts, instance_status, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,6 +71,8 @@ def _to_dict(settings: Settings, world: World | None) -> dict[str, Any]:
     return {
         "store": _store(settings),
         "enabled": settings.enabled,
+        "ignored": [entry.key for entry in settings.reserved()],
+        "guessed": list(guessed_accounts(world)),
         "instances": [] if world is None else camel(world.instances),
         "accounts": [] if world is None else camel(world.nodes),
         "locks": [] if world is None else camel(world.locks),
@@ -92,6 +95,8 @@ def _lines(settings: Settings, world: World | None) -> Iterator[str]:
         yield from ("", *columns(rows, ACCOUNT_NUMBERS))
     noticed = (*world.notices, *(notice for node in world.nodes for notice in node.notices))
     notices = [f"{notice.topic}: {notice.text}" for notice in noticed]
+    notices += [f"{LIMITS_GUESSED}: nothing is known of the limits of {name}" for name in guessed_accounts(world)]
+    notices += [f"{SETTINGS_IGNORED}: {entry.key} ({entry.origin}) has no effect" for entry in settings.reserved()]
     if notices:
         yield from ("", *notices)
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from math import gcd
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -98,10 +98,11 @@ def first_problem(provider: str, limits: Mapping[str, int], *, group: bool) -> t
 
 
 def midnight_pacific(wall: int) -> int:
-    """A midnight of the US Pacific time in force on the day of `wall` (Unix time, µs), as the one of 1970-01-01.
+    """The anchor of 24-hour windows that end with the day in California at `wall` (Unix time, µs), in [0, `DAY`).
 
-    All processes that start while one offset from UTC is in force get the same figure. Raises `ConfigError` where
-    the machine has no time zone data.
+    A day of 25 hours has one hour more than a window: its first hour ends the windows of the day before, so that no
+    day's requests are given twice. Whoever publishes the anchor anew at least every few hours resets with the
+    provider all year round. Raises `ConfigError` where the machine has no time zone data.
     """
     try:
         zone = ZoneInfo("America/Los_Angeles")
@@ -110,9 +111,11 @@ def midnight_pacific(wall: int) -> int:
             "requestsPerDay of gemini ends at midnight, Pacific time, and this machine has no time zone data; "
             "install the package tzdata"
         ) from error
-    local = (_EPOCH + wall * _MICROSECOND).astimezone(zone)
-    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0)
-    return (midnight - _EPOCH) // _MICROSECOND % DAY
+    today = (_EPOCH + wall * _MICROSECOND).astimezone(zone).date()
+    begin, end = (
+        (datetime.combine(day, time(), zone) - _EPOCH) // _MICROSECOND for day in (today, today + timedelta(days=1))
+    )
+    return (end if end - DAY <= wall else begin) % DAY
 
 
 def _spec(provider: str, bucket: _Bucket, amount: int, burst: int, source: Source, wall: int) -> LimitSpec:

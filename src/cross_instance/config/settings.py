@@ -79,7 +79,7 @@ class Adaptive:
 class Entry:
     """One line of `config show`: `value` is None where nothing is set, and `text` then says what holds.
 
-    `reserved`: it is set, but this version does not act on it.
+    `reserved`: this version does not act on it, set or not.
     """
 
     key: str
@@ -192,7 +192,7 @@ class Settings:
 
     def reserved(self) -> list[Entry]:
         """The settings that somebody set and that this version accepts without acting on them."""
-        return [entry for entry in self.entries() if entry.reserved]
+        return [entry for entry in self.entries() if entry.reserved and entry.origin != DEFAULT]
 
     def _limits_of(self, provider: str, account: str) -> Limits:
         configured = self.providers.get(provider, Provider())
@@ -237,10 +237,10 @@ class Settings:
     def _entry(self, path: KeyPath, setting: Setting[Any] | None) -> Entry:
         found = self._values.get(path)
         key = ".".join(path)
+        reserved = setting is not None and setting.reserved
         if found is None:
-            return Entry(key, None, f"({setting.unset})" if setting else "", DEFAULT)
+            return Entry(key, None, f"({setting.unset})" if setting else "", DEFAULT, reserved)
         value = without_password(found.value) if setting and setting.secret else found.value
-        reserved = setting is not None and setting.reserved and found.source != DEFAULT
         return Entry(key, value, _text(value), found.origin, reserved)
 
 

@@ -5,27 +5,22 @@
 3. A waiter granted in somebody else's operation gets an offer and a wake. An offer not taken within 250 ms passes on;
    its flow sleeps until it is heard of again, so that a stopped process delays the others once, not once a waiter.
 4. Where a first waiter must wait for time to pass, its timer is armed at the exact instant, and the next flow's as a
-   backup. Where it waits for somebody to give back, nobody needs a timer.
+   backup. Where it waits for somebody to give back, nobody needs a timer; for an offer that may lapse, which is an
+   exception itself, the slow look that every waiter takes is backup enough.
+5. A waiter that now exceeds a limit by itself (law 7: the limit was lowered, or told, while it waited) is never
+   granted: it is woken, and refused with the figures when it asks.
 """
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import usage
 from cross_instance.rules.ledger import Ledger, Path, group_node
-from cross_instance.rules.limits import BUCKETS, charge, hold_of, refill_reserve, uncharge
+from cross_instance.rules.limits import BUCKETS, FREE, charge, hold_of, refill_reserve, uncharge
 from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Wake
-from cross_instance.rules.queue import (
-    Order,
-    account_of,
-    advance_tags,
-    dequeue,
-    enqueue,
-    first_of_group,
-    order_at,
-    set_asleep,
-)
+from cross_instance.rules.queue import Order, dequeue, enqueue, first_of_group, order_at, set_asleep
 from cross_instance.rules.records import Flow, Permit, State
 from cross_instance.rules.tables import EXPIRY, HEAD, expiry_key, expiry_place, head_place, named
 
@@ -33,6 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cross_instance.rules.records import Node
+
+Candidate = tuple[Order, Permit]
+"""A waiter and its place at the node that is being looked at."""
 
 OFFER = 250_000
 """How long an offer stands, in µs."""
@@ -43,7 +41,10 @@ BACKUP = 100_000
 
 def charge_path(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
     """Charge a permit to every limit on its path, and to its instance."""
-    permit.marks = tuple(mark for _, node in path for mark in charge(node, permit.costs))
+    marks = charge(path[0][1], permit.costs)
+    for _, node in path[1:]:
+        marks += charge(node, permit.costs)
+    permit.marks = tuple(marks)
     usage.count(flow, ledger.now)
     if flow.reserve and refill_reserve(flow, ledger.now):
         permit.reserved = True
@@ -59,6 +60,7 @@ def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:
     if flow is not None:
         usage.uncount(flow, permit.arrival)
         flow.level += MINUTE * permit.reserved
+    permit.reserved = False
     ledger.touched.add(permit.account)
 
 
@@ -76,83 +78,93 @@ def free_slots(ledger: Ledger, permit: Permit) -> None:
     ledger.touched.add(permit.account)
 
 
-def admit(ledger: Ledger) -> None:
-    """Grant all that fits, in order, wherever this operation may have freed something."""
-    expire(ledger)
+def admit(ledger: Ledger) -> bool:
+    """Grant all that fits, in order, wherever this operation may have freed something; whether anything came of it."""
+    changed = expire(ledger)
     if ledger.node(CLUSTER) is not None:
-        _admit_below(ledger, CLUSTER)
-    else:
-        for account in sorted(ledger.touched):
-            _admit_below(ledger, account)
+        return _admit_below(ledger, CLUSTER) or changed
+    for account in sorted(ledger.touched):
+        changed |= _admit_below(ledger, account)
+    return changed
 
 
-def _admit_below(ledger: Ledger, root: str) -> None:
+def _admit_below(ledger: Ledger, root: str) -> bool:
     node = ledger.node(root)
+    changed = False
     while node is not None and node.waiting:
-        first = _first_that_fits(ledger, root)
+        first = _first_that_fits(ledger, root, node)
         if first is None:
-            return
-        _grant(ledger, first)
+            break
+        _grant(ledger, *first)
+        changed = True
+    return changed
 
 
-def _first_that_fits(ledger: Ledger, name: str) -> Order | None:
+def _first_that_fits(ledger: Ledger, name: str, node: Node) -> Candidate | None:
     """The waiter below a node that every limit up to and including the node's own admits, in the node's order.
 
     The first of the eligible waiters claims what frees here: if it does not fit, nobody does, and its timer is set.
     """
-    node = ledger.new_node(name)
-    first = None
-    if "#" in name:
-        first = _live_first(ledger, name)
-    else:
-        for child in tuple(node.children):
-            below = _first_that_fits(ledger, child)
-            if below is not None:
-                here = order_at(ledger, name, below)
-                first = here if first is None else min(first, here)
-    if first is None:
-        return None
-    permit = ledger.known_permit(first.incarnation, first.seq)
-    hold = hold_of(node, permit.costs, ledger.at)
-    delay = max(hold.delay, node.paused_until - ledger.now)
-    if delay <= 0 and hold.slots is None:
-        return first
-    _arm(ledger, node, first, FOREVER if hold.slots is not None else delay)
-    return None
+    while True:
+        first = _live_first(ledger, name) if "#" in name else _first_of_children(ledger, name, node)
+        if first is None:
+            return None
+        order, permit = first
+        hold = hold_of(node, permit.costs, ledger.at) if node.limits else FREE
+        if hold is FREE and node.paused_until <= ledger.now:
+            return first
+        if hold.excess is None:
+            delay = max(hold.delay, node.paused_until - ledger.now)
+            _arm(ledger, node, order, permit, FOREVER if hold.slots is not None else delay)
+            return None
+        _dismiss(ledger, order, permit)
+        ledger.wakes.append(Wake(order.incarnation, order.seq, ledger.now))
 
 
-def _live_first(ledger: Ledger, group: str) -> Order | None:
+def _first_of_children(ledger: Ledger, name: str, node: Node) -> Candidate | None:
+    """The first, by the node's own order, of those that pass the limits of each node below."""
+    children = tuple(node.children)
+    found = [first for child in children if (first := _first_that_fits(ledger, child, ledger.new_node(child)))]
+    if len(found) <= 1:
+        return found[0] if found else None
+    return min(((order_at(ledger, name, node, order), permit) for order, permit in found), key=itemgetter(0))
+
+
+def _live_first(ledger: Ledger, group: str) -> Candidate | None:
     """The first of a group; waiters past their deadline are dropped on the way."""
     while True:
-        first = first_of_group(ledger, account_of(group), group)
+        first = first_of_group(ledger, group)
         if first is None:
             return None
         permit = ledger.known_permit(first.incarnation, first.seq)
         if permit.deadline >= ledger.now:
-            return first
-        dequeue(ledger, first.incarnation, first.seq, permit)
-        ledger.drop_permit(first.incarnation, first.seq)
+            return first, permit
+        _dismiss(ledger, first, permit)
 
 
-def _grant(ledger: Ledger, order: Order) -> None:
+def _dismiss(ledger: Ledger, order: Order, permit: Permit) -> None:
+    dequeue(ledger, order.incarnation, order.seq, permit)
+    ledger.drop_permit(order.incarnation, order.seq)
+
+
+def _grant(ledger: Ledger, order: Order, permit: Permit) -> None:
     name = (order.incarnation, order.seq)
-    permit = ledger.known_permit(*name)
     charge_path(ledger, ledger.path(permit), ledger.live_flow(permit.account, order.incarnation), permit)
-    if order.unreserved:
-        advance_tags(ledger, permit, order.incarnation)
-    dequeue(ledger, *name, permit)
+    dequeue(ledger, *name, permit, charged=order.unreserved)
     if name == ledger.caller:
         permit.state = State.HELD
     else:
         permit.state = State.OFFERED
         permit.expires = ledger.now + OFFER
+        ledger.next_expiry = min(ledger.next_expiry, permit.expires)
         ledger.tables.put(expiry_key(permit.expires, *name), b"")
         ledger.wakes.append(Wake(*name, ledger.now))
 
 
-def _arm(ledger: Ledger, node: Node, first: Order, delay: int) -> None:
+def _arm(ledger: Ledger, node: Node, first: Order, permit: Permit, delay: int) -> None:
     """Tell the first waiter when to look again: at the instant it fits, or when an offer passes on before that."""
-    at = min(ledger.now + delay, FOREVER, _next_expiry(ledger))
+    due = min(ledger.now + delay, FOREVER)
+    at = min(due, ledger.next_expiry)
     armed = (first.incarnation, first.seq, at)
     if at == FOREVER:
         node.armed = (0, 0, 0)
@@ -161,47 +173,51 @@ def _arm(ledger: Ledger, node: Node, first: Order, delay: int) -> None:
     node.armed = armed
     if armed[:2] != ledger.caller:
         ledger.wakes.append(Wake(*armed))
-    backup = _other_flow(ledger, first)
+    if at < due:
+        return
+    backup = _other_flow(ledger, group_node(permit.account, permit.group), first.incarnation)
     if backup is not None:
         ledger.wakes.append(Wake(*backup, at + BACKUP))
 
 
-def _other_flow(ledger: Ledger, first: Order) -> tuple[int, int] | None:
-    """The head of another instance, where one stands among the first few of the same group."""
-    permit = ledger.known_permit(first.incarnation, first.seq)
-    group = group_node(permit.account, permit.group)
+def _other_flow(ledger: Ledger, group: str, first: int) -> tuple[int, int] | None:
+    """The head of another instance than the first's, where one stands among the first few of the same group."""
     for place, (key, _) in enumerate(ledger.tables.scan(named(HEAD, group))):
         *_, incarnation, seq = head_place(key)
-        if incarnation != first.incarnation:
+        if incarnation != first:
             return incarnation, seq
         if place == 4:
             break
     return None
 
 
-def _next_expiry(ledger: Ledger) -> int:
-    found = ledger.tables.first(EXPIRY)
-    return FOREVER if found is None else expiry_place(found[0])[0]
+def expire(ledger: Ledger) -> bool:
+    """Pass on the offers that were not taken, and end the ghosts whose grace is over; whether there were any.
 
-
-def expire(ledger: Ledger) -> None:
-    """Pass on the offers that were not taken, and end the ghosts whose grace is over."""
-    while True:
+    What has ended by now is looked for once in each operation.
+    """
+    changed = False
+    while not ledger.next_expiry:
         found = ledger.tables.first(EXPIRY)
-        if found is None:
-            return
-        at, incarnation, seq = expiry_place(found[0])
-        if at > ledger.now:
-            return
+        at, incarnation, seq = (FOREVER, 0, 0) if found is None else expiry_place(found[0])
+        if found is None or at > ledger.now:
+            ledger.next_expiry = at
+            break
         ledger.tables.delete(found[0])
-        permit = ledger.permit(incarnation, seq)
-        if permit is None:
-            continue
-        if permit.state is State.OFFERED:
-            _pass_on(ledger, incarnation, seq, permit)
-        elif permit.state is State.GHOST:
-            free_slots(ledger, permit)
-            ledger.drop_permit(incarnation, seq)
+        _end(ledger, incarnation, seq)
+        changed = True
+    return changed
+
+
+def _end(ledger: Ledger, incarnation: int, seq: int) -> None:
+    permit = ledger.permit(incarnation, seq)
+    if permit is None:
+        return
+    if permit.state is State.OFFERED:
+        _pass_on(ledger, incarnation, seq, permit)
+    elif permit.state is State.GHOST:
+        free_slots(ledger, permit)
+        ledger.drop_permit(incarnation, seq)
 
 
 def _pass_on(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:

@@ -22,34 +22,35 @@ MOST_RESERVE = 1_000_000
 def acquire(op: Acquire) -> None:
     """Costs and the fence; what an account does not know is found elsewhere."""
     for units in units_of(op.costs):
-        _within("costs", units, 0, MOST_UNITS)
-    _within("seq", op.seq, 0, EXACT - 1)
-    _within("timeout", op.timeout, 0, EXACT - 1)
-    _within("priority", op.priority, 0, 4)
+        within("costs", units, 0, MOST_UNITS)
+    within("seq", op.seq, 0, EXACT - 1)
+    within("timeout", op.timeout, 0, EXACT - 1)
+    within("priority", op.priority, 0, 4)
 
 
 def is_storable(costs: Costs) -> bool:
     """Whether units are such as can be charged."""
-    return all(0 <= units <= MOST_UNITS for units in units_of(costs))
+    units = units_of(costs)
+    return min(units) >= 0 and max(units) <= MOST_UNITS
 
 
 def settle(op: Settle) -> None:
     """What was used and measured, and what the provider said."""
     if op.usage is not None:
         for units in units_of(op.usage):
-            _within("usage", units, 0, MOST_UNITS)
-    _within("delay", op.delay, 0, FOREVER)
-    _within("draw", op.draw, 0, (1 << 32) - 1)
+            within("usage", units, 0, MOST_UNITS)
+    within("delay", op.delay, 0, FOREVER)
+    within("draw", op.draw, 0, (1 << 32) - 1)
     if op.signals.retry_after is not None:
-        _within("retry_after", op.signals.retry_after, 0, EXACT - 1)
+        within("retry_after", op.signals.retry_after, 0, EXACT - 1)
     for told in op.signals.told:
-        _within("remaining", told.remaining or 0, 0, EXACT - 1)
+        within("remaining", told.remaining or 0, 0, EXACT - 1)
 
 
 def join(op: Join) -> None:
     """The instance's name and its timeout."""
     name("instance id", op.instance_id)
-    _within("timeout", op.timeout, 1, FOREVER // 2)
+    within("timeout", op.timeout, 1, FOREVER // 2)
 
 
 def configure(op: Configure, at: Instant) -> None:
@@ -63,16 +64,16 @@ def configure(op: Configure, at: Instant) -> None:
     for limits in (op.spec.limits, *(limits for _, limits in op.spec.groups)):
         for limit in limits:
             new_limit(limit, at)
-    _within("spread", op.spec.spread, 0, FOREVER)
-    _within("ageing", op.spec.ageing, 0, FOREVER)
-    _within("weight", op.weight, 1, MOST_WEIGHT)
-    _within("reserve", op.reserve, 0, 0 if op.account == CLUSTER else MOST_RESERVE)
+    within("spread", op.spec.spread, 0, FOREVER)
+    within("ageing", op.spec.ageing, 0, FOREVER)
+    within("weight", op.weight, 1, MOST_WEIGHT)
+    within("reserve", op.reserve, 0, 0 if op.account == CLUSTER else MOST_RESERVE)
 
 
 def lock(op: Lock) -> None:
     """The resource's name and the time to live."""
     name("resource", op.resource)
-    _within("ttl", op.ttl, 1, FOREVER // 2)
+    within("ttl", op.ttl, 1, FOREVER // 2)
 
 
 def name(what: str, text: str) -> None:
@@ -81,6 +82,7 @@ def name(what: str, text: str) -> None:
         raise ValueError(f"{what} {text!r}: 1 to {MAX_NAME} bytes without a zero byte are accepted")
 
 
-def _within(what: str, figure: int, least: int, most: int) -> None:
+def within(what: str, figure: int, least: int, most: int) -> None:
+    """A figure in its range."""
     if not least <= figure <= most:
         raise ValueError(f"{what} {figure}: {least} to {most} are accepted")

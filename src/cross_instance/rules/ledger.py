@@ -1,12 +1,13 @@
 """The records that one operation works on: each is read once, changed in place, and written once at the end.
 
-Reading a node brings its limits to the operation's instant, so that whoever asks sees the present.
+1. Reading a node brings its limits to the operation's instant, so that whoever asks sees the present.
+2. Only what has changed is written: what encodes to the bytes that were read is left alone.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from cross_instance.rules import records
 from cross_instance.rules.limits import refill
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 
     from cross_instance.rules.records import Flow, Instance, Node, Permit, Record, Tag
 
-Name = TypeVar("Name")
-
 Path = list[tuple[str, "Node"]]
-"""The nodes whose limits hold for a permit, narrowest first, with their names."""
+"""Nodes that a permit has to do with, narrowest first, with their names."""
 
 
 @lru_cache(maxsize=4096)
@@ -61,16 +60,21 @@ class Ledger:
     """What one operation has read and changed; None stands for what is not there (any more).
 
     `touched` are the accounts in which capacity may have come free; `wakes` and `notices` go into the result.
+    `next_expiry` is when the next offer or ghost ends, once what had ended by now is out of the way (0: it is not yet).
     """
 
     __slots__ = (
+        "_bytes",
         "_flows",
         "_instances",
+        "_lines",
         "_nodes",
+        "_paths",
         "_permits",
         "_tags",
         "at",
         "caller",
+        "next_expiry",
         "notices",
         "now",
         "tables",
@@ -86,17 +90,32 @@ class Ledger:
         self.wakes: list[Wake] = []
         self.notices: list[Notice] = []
         self.touched: set[str] = set()
+        self.next_expiry = 0
+        self._bytes: dict[bytes, bytes] = {}
+        self._paths: dict[tuple[str, str, bool], Path] = {}
+        self._lines: dict[tuple[str, bool], Path] = {}
         self._nodes: dict[str, Node | None] = {}
         self._flows: dict[tuple[str, int], Flow | None] = {}
         self._tags: dict[tuple[str, int], Tag | None] = {}
         self._permits: dict[tuple[int, int], Permit | None] = {}
         self._instances: dict[int, Instance | None] = {}
 
+    def _get(self, key: bytes) -> bytes | None:
+        """What is stored, remembered for `close`."""
+        value = self.tables.get(key)
+        if value is not None:
+            self._bytes[key] = value
+        return value
+
+    def _delete(self, key: bytes) -> None:
+        self.tables.delete(key)
+        self._bytes.pop(key, None)
+
     def node(self, name: str) -> Node | None:
         """A node with its limits refilled, or None."""
         if name in self._nodes:
             return self._nodes[name]
-        value = self.tables.get(node_key(name))
+        value = self._get(node_key(name))
         if value is None:
             self._nodes[name] = None
             return None
@@ -113,23 +132,40 @@ class Ledger:
             node = self._nodes[name] = records.Node()
         return node
 
+    def drop_node(self, name: str) -> None:
+        """Remove a node at which nothing is counted any more."""
+        self._nodes[name] = None
+        self._delete(node_key(name))
+
     def path(self, permit: Permit) -> Path:
         """The nodes whose limits hold for a permit, narrowest first; a model without a pattern has no group."""
-        account = permit.account
-        path = [(account, self.new_node(account))]
-        if permit.group:
-            group = group_node(account, permit.group)
-            path.insert(0, (group, self.new_node(group)))
-        if permit.clustered:
-            path.append((CLUSTER, self.new_node(CLUSTER)))
+        route = (permit.account, permit.group, permit.clustered)
+        path = self._paths.get(route)
+        if path is None:
+            names = [group_node(permit.account, permit.group)] if permit.group else []
+            names.append(permit.account)
+            if permit.clustered:
+                names.append(CLUSTER)
+            path = self._paths[route] = [(name, self.new_node(name)) for name in names]
         return path
+
+    def line(self, permit: Permit) -> Path:
+        """The nodes at which a permit queues: those of its path, below them also the group of models without one."""
+        if permit.group:
+            return self.path(permit)
+        route = (permit.account, permit.clustered)
+        line = self._lines.get(route)
+        if line is None:
+            group = group_node(permit.account, "")
+            line = self._lines[route] = [(group, self.new_node(group)), *self.path(permit)]
+        return line
 
     def flow(self, account: str, incarnation: int) -> Flow | None:
         """An instance at an account, or None where it published nothing for it (or is gone)."""
         name = (account, incarnation)
         if name in self._flows:
             return self._flows[name]
-        value = self.tables.get(flow_key(name))
+        value = self._get(flow_key(name))
         flow = self._flows[name] = None if value is None else records.decode_flow(value)
         return flow
 
@@ -151,7 +187,7 @@ class Ledger:
         name = (node, incarnation)
         tag = self._tags.get(name)
         if tag is None:
-            value = self.tables.get(tag_key(name))
+            value = self._get(tag_key(name))
             tag = self._tags[name] = records.Tag() if value is None else records.decode_tag(value)
         return tag
 
@@ -160,7 +196,7 @@ class Ledger:
         name = (incarnation, seq)
         if name in self._permits:
             return self._permits[name]
-        value = self.tables.get(permit_key(incarnation, seq))
+        value = self._get(permit_key(incarnation, seq))
         permit = self._permits[name] = None if value is None else records.decode_permit(value)
         return permit
 
@@ -177,14 +213,20 @@ class Ledger:
     def drop_permit(self, incarnation: int, seq: int) -> None:
         """Remove a permit."""
         self._permits[incarnation, seq] = None
-        self.tables.delete(permit_key(incarnation, seq))
+        self._delete(permit_key(incarnation, seq))
 
     def instance(self, incarnation: int) -> Instance | None:
         """A live instance, or None."""
         if incarnation in self._instances:
             return self._instances[incarnation]
-        value = self.tables.get(instance_key(incarnation))
+        value = self._get(instance_key(incarnation))
         instance = self._instances[incarnation] = None if value is None else records.decode_instance(value)
+        return instance
+
+    def live_instance(self, incarnation: int) -> Instance:
+        """An instance that is known to live."""
+        instance = self.instance(incarnation)
+        assert instance is not None, f"instance {incarnation} is unknown"
         return instance
 
     def add_instance(self, incarnation: int, instance: Instance) -> None:
@@ -194,23 +236,26 @@ class Ledger:
     def drop_instance(self, incarnation: int) -> None:
         """Remove an instance with its flows and tags."""
         self._instances[incarnation] = None
-        self.tables.delete(instance_key(incarnation))
+        self._delete(instance_key(incarnation))
         for table in (FLOW, TAG):
             for key, _ in [*self.tables.scan(numbered(table, incarnation))]:
-                self.tables.delete(key)
+                self._delete(key)
         for read in (self._flows, self._tags):
             for name in [name for name in read if name[1] == incarnation]:
                 read[name] = None
 
     def close(self) -> None:
-        """Write every record that was read."""
-        self._write(self._nodes, node_key)
-        self._write(self._instances, instance_key)
-        self._write(self._flows, flow_key)
-        self._write(self._tags, tag_key)
-        self._write(self._permits, _permit_key)
-
-    def _write(self, read: Mapping[Name, Record | None], key_of: Callable[[Name], bytes]) -> None:
-        for name, record in read.items():
-            if record is not None:
-                self.tables.put(key_of(name), records.encode(record))
+        """Write every record that has changed."""
+        tables: tuple[tuple[Mapping[Any, Record | None], Callable[[Any], bytes]], ...] = (
+            (self._nodes, node_key),
+            (self._instances, instance_key),
+            (self._flows, flow_key),
+            (self._tags, tag_key),
+            (self._permits, _permit_key),
+        )
+        for read, key_of in tables:
+            for name, record in read.items():
+                if record is not None:
+                    key, value = key_of(name), records.encode(record)
+                    if self._bytes.get(key) != value:
+                        self.tables.put(key, value)

@@ -7,13 +7,51 @@
 3. Every result says at which instant it was decided (`at`), so that a recorded run can be replayed.
 4. Wakes in a result are hints, addressed to waiters; they are delivered after the decision is stored.
 
-The values they are made of are in `values`, and can be imported from here.
+The values they are made of are in `values` and `task_values`, the operations on tasks in `task_operations`; all can
+be imported from here.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar
 
+from cross_instance.rules.base import Fenced as Fenced, Operation as Operation, Result as Result
+from cross_instance.rules.task_operations import (
+    CancelTask as CancelTask,
+    Claim as Claim,
+    Claimed as Claimed,
+    Finish as Finish,
+    Finished as Finished,
+    GetTask as GetTask,
+    ListTasks as ListTasks,
+    Purge as Purge,
+    Purged as Purged,
+    Push as Push,
+    Pushed as Pushed,
+    QueueSet as QueueSet,
+    Renew as Renew,
+    Renewed as Renewed,
+    Requeue as Requeue,
+    SetQueue as SetQueue,
+    TaskAnswer as TaskAnswer,
+    TaskPage as TaskPage,
+    TaskSnapshot as TaskSnapshot,
+    TaskWorld as TaskWorld,
+)
+from cross_instance.rules.task_values import (
+    Attempt as Attempt,
+    ClaimedTask as ClaimedTask,
+    EndedTask as EndedTask,
+    HeldTask as HeldTask,
+    KindState as KindState,
+    NewTask as NewTask,
+    QueueState as QueueState,
+    StealState as StealState,
+    TaskEnd as TaskEnd,
+    TaskInfo as TaskInfo,
+    TaskOutcome as TaskOutcome,
+    TaskState as TaskState,
+)
 from cross_instance.rules.values import (
     CLUSTER as CLUSTER,
     DAY as DAY,
@@ -43,30 +81,6 @@ from cross_instance.rules.values import (
 )
 
 
-class Result(Data, frozen=True, kw_only=True):
-    """Base of every result: when it was decided, whom to wake, what must be said."""
-
-    at: Instant
-    wakes: tuple[Wake, ...] = ()
-    notices: tuple[Notice, ...] = ()
-
-
-R_co = TypeVar("R_co", bound=Result, covariant=True)
-
-
-class Operation(Data, Generic[R_co], frozen=True):
-    """Base of every operation; the type parameter is what it answers."""
-
-    durable: ClassVar[bool] = False
-    """Whether its effect must survive a power cut before the answer is given."""
-    lengthy: ClassVar[bool] = False
-    """Whether it goes through all that an instance or a store holds: nothing for an event loop's thread."""
-
-
-class Fenced(Result, frozen=True, kw_only=True):
-    """The incarnation is no longer valid: it was silent too long, or another process took its id. Join anew."""
-
-
 class Stale(Result, frozen=True, kw_only=True):
     """The account's configuration moved on: resolve the model against `patterns` and repeat.
 
@@ -86,8 +100,9 @@ class Granted(Result, frozen=True, kw_only=True):
 
 
 class Waiting(Result, frozen=True, kw_only=True):
-    """The request stands in the queue. `not_before`: it cannot be granted earlier. `check_at`: repeat the operation
-    then unless woken before (an instant, mono µs). `limit` is what holds it back, where it is its own turn."""
+    """The request stands in the queue. `not_before`: when the pause is over and its limits have refilled for it, were
+    it its turn; earlier only by what others give back. `check_at`: repeat the operation then unless woken before.
+    (Instants, mono µs.) `limit` is what holds it back, where it is its own turn."""
 
     not_before: int
     check_at: int
@@ -95,8 +110,9 @@ class Waiting(Result, frozen=True, kw_only=True):
 
 
 class Refused(Result, frozen=True, kw_only=True):
-    """Not granted and not queued: it cannot be had within the timeout (`"timeout"`), ever (`"too_large"`), or the
-    task's epoch has passed to another owner (`"stale_task"`). `retry_after` µs is a lower bound."""
+    """Not granted and not queued: it was not, or cannot be, had within the timeout (`"timeout"`), or ever
+    (`"too_large"`), or the task's epoch has passed to another owner (`"stale_task"`). `retry_after`: µs until the pause
+    is over and its limits have refilled for it; earlier only by what others give back."""
 
     reason: str
     retry_after: int = 0
@@ -107,7 +123,7 @@ class Refused(Result, frozen=True, kw_only=True):
 class Acquire(Operation["Granted | Waiting | Refused | Stale | Fenced"], frozen=True):
     """Take a permit, or wait in the queue for one; repeated, it asks how the same request stands.
 
-    `timeout` µs from the first time it was sent; 0 does not wait. `draw` is random in [0, 2^32).
+    `timeout` µs from the first time it was sent; 0 does not wait.
     """
 
     incarnation: int
@@ -121,7 +137,6 @@ class Acquire(Operation["Granted | Waiting | Refused | Stale | Fenced"], frozen=
     timeout: int = FOREVER
     task: str | None = None
     task_epoch: int = 0
-    draw: int = 0
 
 
 class Settled(Result, frozen=True, kw_only=True):
@@ -208,9 +223,10 @@ class Heartbeat(Operation["Beaten | Fenced"], frozen=True):
 
 
 class Left(Result, frozen=True, kw_only=True):
-    """`known` is false where the instance was gone already."""
+    """`known` is false where the instance was gone already. `more`: it has left in part; repeat the operation."""
 
     known: bool
+    more: bool = False
 
 
 class Leave(Operation[Left], frozen=True):
@@ -221,9 +237,10 @@ class Leave(Operation[Left], frozen=True):
 
 
 class Swept(Result, frozen=True, kw_only=True):
-    """The ids of instances removed, dead or silent."""
+    """The ids of instances removed, dead or silent. `more`: there is more to remove; repeat the operation."""
 
     removed: tuple[str, ...] = ()
+    more: bool = False
 
 
 class Sweep(Operation[Swept], frozen=True):

@@ -7,7 +7,7 @@
    Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
 3. Nothing is learned from exhausted quota: waiting does not help there.
 4. A told limit replaces a preset or a guess, never what the user configured. Where several models tell different
-   values for the same node, the strictest holds.
+   values for the same node, the strictest holds. It holds as long as it is told again (`specs`).
 """
 
 from __future__ import annotations
@@ -88,14 +88,16 @@ def _believe(ledger: Ledger, permit: Permit, told: Told) -> None:
     name = group_node(permit.account, permit.group) if permit.group else permit.account
     node = ledger.new_node(name)
     present = next((limit for limit in node.limits if limit.kind is told.kind), None)
-    if present is not None:
-        if present.source is Source.CONFIGURED:
-            return
-        if present.source is Source.TOLD and (present.amount, present.period) == (told.limit, told.period):
-            return
-    if apply_told(ledger.tables, name, permit.model, told):
+    if present is not None and present.source is Source.CONFIGURED:
+        return
+    if apply_told(ledger, name, permit.model, told):
         rebuild(ledger, permit.account)
-        _start_from(ledger.new_node(name), told)
+        if present is None or (present.source, present.amount, present.period) != (
+            Source.TOLD,
+            told.limit,
+            told.period,
+        ):
+            _start_from(ledger.new_node(name), told)
 
 
 def _start_from(node: Node, told: Told) -> None:

@@ -15,14 +15,14 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import refill_reserve
-from cross_instance.rules.operations import CLUSTER
 from cross_instance.rules.tables import HEAD, fifo_key, fifo_place, fifo_prefix, head_key, head_place, named
 
 if TYPE_CHECKING:
+    from cross_instance.rules.ledger import Ledger, Path
     from cross_instance.rules.records import Node, Permit, Tag
 
 COST = 16
@@ -42,49 +42,49 @@ class Order(NamedTuple):
 
 def enqueue(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:
     """Put a waiter at its place: by its arrival, among those of its instance and class."""
-    group = group_node(permit.account, permit.group)
-    ledger.tables.put(fifo_key(group, incarnation, permit.rank, permit.arrival, seq), b"")
-    _count(ledger, permit, incarnation, 1)
+    line, rank = ledger.line(permit), permit.rank
+    group, node = line[0]
     tag = ledger.tag(group, incarnation)
-    head = tag.heads.get(permit.rank)
-    if head is None or (permit.arrival, seq) < head[1:]:
-        _set_head(ledger, group, incarnation, permit, seq, head)
+    ledger.tables.put(fifo_key(group, incarnation, rank, permit.arrival, seq), b"")
+    _count(line, tag, 1)
+    place, head = (permit.arrival, seq), tag.heads.get(rank)
+    if head is None:
+        _index(ledger, group, node, tag, incarnation, rank, place)
+    elif place < head[1:]:
+        ledger.tables.delete(head_key(group, rank, *head[:2], incarnation, head[2]))
+        _index(ledger, group, node, tag, incarnation, rank, place)
 
 
-def dequeue(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> None:
-    """Take a waiter out of the queue; the next of its instance's class becomes the head."""
-    group = group_node(permit.account, permit.group)
-    ledger.tables.delete(fifo_key(group, incarnation, permit.rank, permit.arrival, seq))
-    _count(ledger, permit, incarnation, -1)
+def dequeue(ledger: Ledger, incarnation: int, seq: int, permit: Permit, *, charged: bool = False) -> None:
+    """Take a waiter out of the queue; the next of its instance's class becomes the head.
+
+    `charged`: it is granted, and its flow pays for it (rule 3).
+    """
+    line, rank = ledger.line(permit), permit.rank
+    group, node = line[0]
     tag = ledger.tag(group, incarnation)
-    head = tag.heads[permit.rank]
-    if head[1:] == (permit.arrival, seq):
-        ledger.tables.delete(head_key(group, permit.rank, *head[:2], incarnation, head[2]))
-        del tag.heads[permit.rank]
-        _advance(ledger, group, incarnation, permit.rank, tag)
+    ledger.tables.delete(fifo_key(group, incarnation, rank, permit.arrival, seq))
+    _count(line, tag, -1)
+    head = tag.heads[rank]
+    was_head = head[1:] == (permit.arrival, seq)
+    if was_head:
+        ledger.tables.delete(head_key(group, rank, *head[:2], incarnation, seq))
+        del tag.heads[rank]
+    if charged:
+        _charge_flow(ledger, permit, line, incarnation)
+        _reindex(ledger, group, node, tag, incarnation)
+    if was_head:
+        following = ledger.tables.first(fifo_prefix(group, incarnation, rank))
+        if following is not None:
+            _index(ledger, group, node, tag, incarnation, rank, fifo_place(following[0]))
 
 
-def _advance(ledger: Ledger, group: str, incarnation: int, rank: int, tag: Tag) -> None:
-    found = ledger.tables.first(fifo_prefix(group, incarnation, rank))
-    if found is not None:
-        arrival, seq = fifo_place(found[0])
-        _index(ledger, group, incarnation, rank, tag, (arrival, seq))
-
-
-def _set_head(
-    ledger: Ledger, group: str, incarnation: int, permit: Permit, seq: int, old: tuple[int, int, int] | None
+def _index(
+    ledger: Ledger, group: str, node: Node, tag: Tag, incarnation: int, rank: int, place: tuple[int, int]
 ) -> None:
-    if old is not None:
-        ledger.tables.delete(head_key(group, permit.rank, *old[:2], incarnation, old[2]))
-    tag = ledger.tag(group, incarnation)
-    _index(ledger, group, incarnation, permit.rank, tag, (permit.arrival, seq))
-
-
-def _index(ledger: Ledger, group: str, incarnation: int, rank: int, tag: Tag, place: tuple[int, int]) -> None:
-    start = start_tag(ledger.new_node(group), tag)
+    start = start_tag(node, tag)
     tag.heads[rank] = (start, *place)
-    flow = ledger.live_flow(account_of(group), incarnation)
-    if not flow.asleep:
+    if not ledger.live_flow(account_of(group), incarnation).asleep:
         ledger.tables.put(head_key(group, rank, start, place[0], incarnation, place[1]), b"")
 
 
@@ -93,28 +93,27 @@ def start_tag(node: Node, tag: Tag) -> int:
     return max(node.virtual, tag.finish) if tag.busy == node.busy else node.virtual
 
 
+@lru_cache(maxsize=4096)
 def account_of(group: str) -> str:
     """The account of a group's node."""
     return group.partition("#")[0]
 
 
-def advance_tags(ledger: Ledger, permit: Permit, incarnation: int) -> None:
-    """Charge a grant to its flow at every node on its path, and index its other heads anew (rule 3)."""
-    group = group_node(permit.account, permit.group)
+def _charge_flow(ledger: Ledger, permit: Permit, line: Path, incarnation: int) -> None:
+    """Move a flow's tags, and the virtual times, by what a grant costs (rule 3)."""
     weight = ledger.live_flow(permit.account, incarnation).weight
     cost = max(1, permit.share * COST // weight)
-    for name in (group, permit.account, CLUSTER) if permit.clustered else (group, permit.account):
-        node, tag = ledger.new_node(name), ledger.tag(name, incarnation)
+    for name, node in line:
+        tag = ledger.tag(name, incarnation)
         node.virtual = start_tag(node, tag)
         tag.busy, tag.finish = node.busy, node.virtual + cost
-    _reindex(ledger, group, incarnation)
 
 
-def _reindex(ledger: Ledger, group: str, incarnation: int) -> None:
-    tag = ledger.tag(group, incarnation)
+def _reindex(ledger: Ledger, group: str, node: Node, tag: Tag, incarnation: int) -> None:
+    """Place the heads of a flow anew, after its tag or its being awake has changed."""
     for rank, head in tuple(tag.heads.items()):
         ledger.tables.delete(head_key(group, rank, *head[:2], incarnation, head[2]))
-        _index(ledger, group, incarnation, rank, tag, head[1:])
+        _index(ledger, group, node, tag, incarnation, rank, head[1:])
 
 
 def set_asleep(ledger: Ledger, account: str, incarnation: int, asleep: bool) -> None:
@@ -124,24 +123,22 @@ def set_asleep(ledger: Ledger, account: str, incarnation: int, asleep: bool) -> 
         return
     flow.asleep = asleep
     for group in ledger.new_node(account).children:
-        _reindex(ledger, group, incarnation)
+        _reindex(ledger, group, ledger.new_node(group), ledger.tag(group, incarnation), incarnation)
 
 
-def _count(ledger: Ledger, permit: Permit, incarnation: int, sign: int) -> None:
-    """Count a waiter at every node on its path; a node's first waiter opens a busy period."""
-    group = group_node(permit.account, permit.group)
-    ledger.tag(group, incarnation).waiting += sign
-    below = ""
-    for name in (group, permit.account, CLUSTER) if permit.clustered else (group, permit.account):
-        node = ledger.new_node(name)
-        node.waiting += sign
-        if below:
-            _count_child(node, below, ledger.new_node(below).waiting)
-        if sign > 0 and node.waiting == 1:
+def _count(line: Path, tag: Tag, sign: int) -> None:
+    """Count a waiter at every node of its line; a node's first waiter opens a busy period."""
+    tag.waiting += sign
+    below: tuple[str, int] | None = None
+    for name, node in line:
+        node.waiting = waiting = node.waiting + sign
+        if below is not None:
+            _count_child(node, *below)
+        if sign > 0 and waiting == 1:
             node.busy += 1
             node.virtual = 0
             node.armed = (0, 0, 0)
-        below = name
+        below = name, waiting
 
 
 def _count_child(node: Node, child: str, waiting: int) -> None:
@@ -151,24 +148,29 @@ def _count_child(node: Node, child: str, waiting: int) -> None:
         node.children.remove(child)
 
 
-def first_of_group(ledger: Ledger, account: str, group: str) -> Order | None:
+def first_of_group(ledger: Ledger, group: str) -> Order | None:
     """The waiter that comes first in a group, whether or not anything fits."""
-    candidates = [*_within_reserve(ledger, account, group)]
     found = ledger.tables.first(named(HEAD, group))
+    first = None
     if found is not None:
         rank, tag, arrival, incarnation, seq = head_place(found[0])
-        candidates.append(Order(True, rank, tag, arrival, incarnation, seq))
-        ageing = ledger.new_node(account).ageing
-        if ageing:
-            candidates.extend(_aged(ledger, group, ageing))
+        first = Order(True, rank, tag, arrival, incarnation, seq)
+    account = ledger.new_node(account_of(group))
+    if not account.reserved and not account.ageing:
+        return first
+    candidates = _within_reserve(ledger, account, group)
+    if first is not None:
+        candidates.append(first)
+        if account.ageing:
+            candidates.extend(_aged(ledger, group, account.ageing))
     return min(candidates, default=None)
 
 
-def _within_reserve(ledger: Ledger, account: str, group: str) -> list[Order]:
+def _within_reserve(ledger: Ledger, account: Node, group: str) -> list[Order]:
     """The best head of each instance that has not used its reserve up (few: those with a reserve in the config)."""
     orders = []
-    for incarnation in ledger.new_node(account).reserved:
-        flow = ledger.flow(account, incarnation)
+    for incarnation in account.reserved:
+        flow = ledger.flow(account_of(group), incarnation)
         if flow is None or flow.asleep or not refill_reserve(flow, ledger.now):
             continue
         heads = ledger.tag(group, incarnation).heads
@@ -189,7 +191,6 @@ def _aged(ledger: Ledger, group: str, ageing: int) -> list[Order]:
     return orders
 
 
-def order_at(ledger: Ledger, node: str, order: Order) -> Order:
+def order_at(ledger: Ledger, name: str, node: Node, order: Order) -> Order:
     """The same waiter's place at a wider node, by that node's own virtual time."""
-    start = start_tag(ledger.new_node(node), ledger.tag(node, order.incarnation))
-    return order._replace(start=start)
+    return order._replace(start=start_tag(node, ledger.tag(name, order.incarnation)))

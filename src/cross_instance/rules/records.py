@@ -1,6 +1,7 @@
 """What the rules keep: one mutable record for each thing, stored as MessagePack arrays.
 
-Fields are only ever appended, with defaults, so that two versions of the package can share a store.
+Fields are only ever appended, with defaults, so that two versions of the package can share a store. What an earlier
+version cannot read all the same raises `FORMAT`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ from enum import IntEnum
 import msgspec
 
 from cross_instance.rules.operations import AccountSpec, Kind, Source, Workload
+
+FORMAT = 1
+"""The newest form of what is stored: it rises with every new value of an enumeration, so that an earlier version that
+meets one can tell a newer one's record from a damaged one."""
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -22,9 +27,10 @@ class Limit(Record):
     A bucket's `level` counts units times `den`; each µs adds `num`, so that refilling needs no division and never
     drifts (`num`/`den` is the rate in units per µs, reduced). `cap` is what it may hold, in units: the burst less
     the guard. `at` is when the level was right; in the future while an overload drains it. A fixed window keeps the
-    number of the present one in `window`. Concurrency uses `amount` alone (what is taken is the node's `held`) and
-    never needs refilling: its `at` is for ever. `charges` counts the charges ever made,
-    `peaks` tells how high the level stood before some of the last, `low` where it stood after the last (`limits.note`).
+    number of the present one in `window`, and in `at` minus its guard in µs. Concurrency uses `amount` alone (what is
+    taken is the node's `held`) and never needs refilling: its `at` is for ever. `charges` counts the charges ever
+    made, `peaks` tells how high the level stood before some of the last, `low` where it stood after the last
+    (`limits.note`).
     """
 
     kind: Kind
@@ -147,6 +153,12 @@ class Permit(Record):
     marks: tuple[int, ...] = ()
 
 
+class Standing(Record):
+    """How a `Permit` begins: all that is needed of most of them."""
+
+    state: State
+
+
 class Instance(Record):
     """A live instance; `deadline` is when it counts as silent."""
 
@@ -181,8 +193,9 @@ encode = msgspec.msgpack.Encoder().encode
 decode_node = msgspec.msgpack.Decoder(Node).decode
 decode_flow = msgspec.msgpack.Decoder(Flow).decode
 decode_tag = msgspec.msgpack.Decoder(Tag).decode
+decode_standing = msgspec.msgpack.Decoder(Standing).decode
 decode_permit = msgspec.msgpack.Decoder(Permit).decode
 decode_instance = msgspec.msgpack.Decoder(Instance).decode
 decode_published = msgspec.msgpack.Decoder(Published).decode
-decode_told = msgspec.msgpack.Decoder(dict[str, tuple[tuple[Kind, int, int, bool, bool], ...]]).decode
+decode_told = msgspec.msgpack.Decoder(dict[str, tuple[tuple[Kind, int, int, bool, bool, int], ...]]).decode
 decode_lock = msgspec.msgpack.Decoder(HeldLock).decode

@@ -5,11 +5,15 @@
 3. An instance silent beyond its timeout may still have calls running: its slots become ghosts, counted for a grace.
    Its incarnation is fenced: it can no longer acquire or settle until it joins anew.
 4. Silence is measured on the store's clock, which stands still while the machine sleeps.
+5. The tasks that an instance ran go back to where it took them from.
+6. Who leaves or dies with very many waiters is removed in steps, oldest first; nothing is granted to it in between.
+7. There is a node for the cluster only while a live instance limits it: without one, permits are cheaper.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import checks, records, usage
 from cross_instance.rules.admission import admit, free_slots, uncharge_path
@@ -33,8 +37,8 @@ from cross_instance.rules.operations import (
     Workload,
 )
 from cross_instance.rules.queue import dequeue, set_asleep
-from cross_instance.rules.records import Instance, Published, State
-from cross_instance.rules.specs import conflicts, rebuild, voices
+from cross_instance.rules.records import Instance, Node, Published, State
+from cross_instance.rules.specs import conflicts, let_told_fade, rebuild, voices
 from cross_instance.rules.tables import (
     BEAT,
     INCARNATIONS,
@@ -48,14 +52,21 @@ from cross_instance.rules.tables import (
     numbered,
     unpack_one,
 )
+from cross_instance.rules.task_ends import leave_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cross_instance.rules.operations import Instant
     from cross_instance.rules.records import Permit
     from cross_instance.rules.tables import Tables
 
 GRACE = 30 * SECOND
 """How long the slots of a silent instance stay counted: its calls may still run."""
+
+STEP = 500
+"""How many permits and waiters one `Leave` or `Sweep` ends at most, in about 7 ms: nobody stands long at the gate for
+them."""
 
 
 def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
@@ -118,6 +129,7 @@ def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
         instance.workload = op.workload
     taken, instance.taken = tuple(instance.taken), []
     for account in instance.accounts:
+        let_told_fade(ledger, account)
         if account != CLUSTER and ledger.live_flow(account, op.incarnation).asleep:
             set_asleep(ledger, account, op.incarnation, False)
             ledger.touched.add(account)
@@ -131,30 +143,49 @@ def leave(tables: Tables, op: Leave, at: Instant) -> Left:
     ledger = Ledger(tables, at)
     if ledger.instance(op.incarnation) is None:
         return Left(at=at, known=False)
-    remove(ledger, op.incarnation, certain=True)
+    ledger.wakes.extend(leave_tasks(tables, op.incarnation, at, died=False))
+    removal = remove(ledger, op.incarnation, certain=True, most=STEP)
     admit(ledger)
     ledger.close()
-    return Left(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), known=True)
+    return Left(
+        at=at,
+        wakes=tuple(ledger.wakes),
+        notices=tuple(ledger.notices),
+        known=True,
+        more=not removal.gone,
+    )
 
 
 def sweep(tables: Tables, op: Sweep, at: Instant) -> Swept:
     """Decide a `Sweep`."""
     ledger = Ledger(tables, at)
-    removed = [_remove_named(ledger, incarnation) for incarnation in op.dead]
-    while (silent := _silent(ledger)) is not None:
-        removed.append(remove(ledger, silent, certain=False))
+    removed, room, more = [], STEP, False
+    for incarnation, instance, certain in _lost(ledger, op.dead):
+        removal = remove(ledger, incarnation, certain=certain, most=room)
+        more = not removal.gone
+        if more:
+            break
+        removed.append(instance.instance_id)
+        room -= removal.ended
     admit(ledger)
     ledger.close()
     return Swept(
         at=at,
         wakes=tuple(ledger.wakes),
         notices=tuple(ledger.notices),
-        removed=tuple(name for name in removed if name),
+        removed=tuple(removed),
+        more=more,
     )
 
 
-def _remove_named(ledger: Ledger, incarnation: int) -> str:
-    return "" if ledger.instance(incarnation) is None else remove(ledger, incarnation, certain=True)
+def _lost(ledger: Ledger, dead: tuple[int, ...]) -> Iterator[tuple[int, Instance, bool]]:
+    """Who has to be removed, and whether it is certainly dead. Each is to be gone before the next one is asked for."""
+    for incarnation in dead:
+        instance = ledger.instance(incarnation)
+        if instance is not None:
+            yield incarnation, instance, True
+    while (silent := _silent(ledger)) is not None:
+        yield silent, ledger.live_instance(silent), False
 
 
 def _silent(ledger: Ledger) -> int | None:
@@ -164,12 +195,46 @@ def _silent(ledger: Ledger) -> int | None:
     return unpack_one(found[0][9:])[0]  # type: ignore[no-any-return]  # struct's results are untyped
 
 
-def remove(ledger: Ledger, incarnation: int, *, certain: bool) -> str:
-    """Take an instance out of everything; its id. `certain`: it is known to be dead, not only silent."""
-    instance = ledger.instance(incarnation)
-    assert instance is not None
-    for key, _ in [*ledger.tables.scan(numbered(PERMIT, incarnation))]:
-        _end_permit(ledger, incarnation, unpack_one(key[9:])[0], certain)
+class Removal(NamedTuple):
+    """Whether the instance is gone, and how many of its permits and waiters were ended for that."""
+
+    gone: bool
+    ended: int
+
+
+def remove(ledger: Ledger, incarnation: int, *, certain: bool, most: int | None = None) -> Removal:
+    """Take an instance out of everything. `certain`: it is known to be dead, not only silent.
+
+    Where it has more than `most` permits and waiters, only the oldest are ended; the others are passed over in the
+    queue until they are, too.
+    """
+    instance = ledger.live_instance(incarnation)
+    ledger.wakes.extend(leave_tasks(ledger.tables, incarnation, ledger.at, died=True))
+    seqs = _unended(ledger, incarnation, most)
+    gone = most is None or len(seqs) <= most
+    if not gone:
+        for account in instance.accounts:
+            if account != CLUSTER:
+                set_asleep(ledger, account, incarnation, True)
+    for seq in seqs[:most]:
+        _end_permit(ledger, incarnation, seq, certain)
+    if gone:
+        _withdraw(ledger, incarnation, instance)
+    return Removal(gone, len(seqs[:most]))
+
+
+def _unended(ledger: Ledger, incarnation: int, most: int | None) -> list[int]:
+    """The oldest permits and waiters of an instance, one more than `most` where it has as many."""
+    seqs = (
+        unpack_one(key[9:])[0]
+        for key, value in ledger.tables.scan(numbered(PERMIT, incarnation))
+        if records.decode_standing(value).state is not State.GHOST
+    )
+    return list(islice(seqs, None if most is None else most + 1))
+
+
+def _withdraw(ledger: Ledger, incarnation: int, instance: Instance) -> None:
+    """Forget an instance that holds nothing any more, with all that it published."""
     for account in instance.accounts:
         _depart(ledger, account, incarnation)
     ledger.tables.delete(beat_key(instance.deadline, incarnation))
@@ -177,7 +242,8 @@ def remove(ledger: Ledger, incarnation: int, *, certain: bool) -> str:
     ledger.drop_instance(incarnation)
     for account in instance.accounts:
         rebuild(ledger, account)
-    return instance.instance_id
+    if CLUSTER in instance.accounts:
+        _follow_cluster(ledger)
 
 
 def _end_permit(ledger: Ledger, incarnation: int, seq: int, certain: bool) -> None:
@@ -222,11 +288,14 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
     if instance is None:
         return Fenced(at=at)
     key = named(PUBLISHED, op.account) + op.incarnation.to_bytes(8)
-    tables.put(key, records.encode(Published(op.spec, op.reserve)))
+    if op.account == CLUSTER and not op.spec.limits:
+        tables.delete(key)
+    else:
+        tables.put(key, records.encode(Published(op.spec, op.reserve)))
     if op.account not in instance.accounts:
         instance.accounts.append(op.account)
     if op.account == CLUSTER:
-        _cover_by_cluster(ledger)
+        _follow_cluster(ledger)
     else:
         ledger.new_node(op.account).clustered = ledger.node(CLUSTER) is not None
         flow = ledger.new_flow(op.account, op.incarnation)
@@ -237,7 +306,7 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
     ledger.notices.extend(conflicts(op.account, voices(tables, op.account)))
     admit(ledger)
     ledger.close()
-    node = ledger.new_node(op.account)
+    node = ledger.node(op.account) or Node()
     return Configured(
         at=at,
         wakes=tuple(ledger.wakes),
@@ -247,11 +316,31 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
     )
 
 
+def _follow_cluster(ledger: Ledger) -> None:
+    """Have a node for the cluster as long as anybody limits it: without one, permits are cheaper."""
+    heard = bool(voices(ledger.tables, CLUSTER))
+    if heard and ledger.node(CLUSTER) is None:
+        _cover_by_cluster(ledger)
+    elif not heard and ledger.node(CLUSTER) is not None:
+        _uncover(ledger)
+
+
+def _uncover(ledger: Ledger) -> None:
+    """Count nothing at the cluster's node any more, and let everybody in who waited for it alone."""
+    ledger.drop_node(CLUSTER)
+    for key, _ in [*ledger.tables.scan(NODE)]:
+        name = key[1:-1].decode()
+        ledger.new_node(name).clustered = False
+        if "#" not in name:
+            ledger.touched.add(name)
+    for key, _ in [*ledger.tables.scan(PERMIT)]:
+        ledger.known_permit(unpack_one(key[1:9])[0], unpack_one(key[9:])[0]).clustered = False
+
+
 def _cover_by_cluster(ledger: Ledger) -> None:
     """Count at a new cluster node what was granted and queued before there was one."""
-    if ledger.node(CLUSTER) is not None:
-        return
     cluster = ledger.new_node(CLUSTER)
+    cluster.busy = ledger.now  # larger than in any tag that is left of an earlier cluster node
     for key, _ in [*ledger.tables.scan(NODE)]:
         ledger.new_node(key[1:-1].decode()).clustered = True
     for key, value in [*ledger.tables.scan(PERMIT)]:

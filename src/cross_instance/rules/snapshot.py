@@ -27,12 +27,11 @@ def snapshot(tables: Tables, _: Snapshot, at: Instant) -> World:
     waiting: Counter[int] = Counter()
     ghosts: Counter[str] = Counter()
     for key, value in tables.scan(PERMIT):
-        permit = records.decode_permit(value)
-        incarnation = unpack_one(key[1:9])[0]
-        if permit.state is State.GHOST:
-            ghosts.update(name for name, _ in ledger.path(permit))
+        state = records.decode_standing(value).state
+        if state is State.GHOST:
+            ghosts.update(name for name, _ in ledger.path(records.decode_permit(value)))
         else:
-            (waiting if permit.state is State.WAITING else held)[incarnation] += 1
+            (waiting if state is State.WAITING else held)[unpack_one(key[1:9])[0]] += 1
     instances = {unpack_one(key[1:])[0]: records.decode_instance(value) for key, value in tables.scan(INSTANCE)}
     names = [key[1:-1].decode() for key, _ in tables.scan(NODE)]
     return World(

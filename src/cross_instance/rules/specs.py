@@ -2,7 +2,8 @@
 
 1. What a user configured is a ceiling; of several configurations the strictest of the live ones holds, and a notice
    names both origins.
-2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess.
+2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess. What a model
+   told an hour ago and has not told since is forgotten, at the next beat or publication of whoever uses the account.
 3. A limit that changes or goes keeps its level until it would be full: nobody gets a full bucket by leaving and
    joining again.
 4. A preset or a guess starts with a second's worth: the first answers may tell the real limit before it is overrun.
@@ -16,7 +17,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import ORDER, carry_over, new_limit, set_guard, start_low
-from cross_instance.rules.operations import CLUSTER, MINUTE, Instant, Kind, LimitSpec, Notice, Source, Told
+from cross_instance.rules.operations import (
+    CLUSTER,
+    MINUTE,
+    Instant,
+    Kind,
+    LimitSpec,
+    Notice,
+    Source,
+    Told,
+)
 from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
 
 if TYPE_CHECKING:
@@ -24,6 +34,14 @@ if TYPE_CHECKING:
 
     from cross_instance.rules.records import Node, Published
     from cross_instance.rules.tables import Tables
+
+
+TOLD_LASTS = 60 * MINUTE
+"""How long a told limit holds without being told again. Providers that state limits do so in every answer: nothing for
+an hour means that the model is not used, and by then its limit may have been raised, or another's hold it back."""
+
+CONFIRMED = MINUTE
+"""How old what was told may be noted to be before being told again is worth a write."""
 
 
 class Voice(NamedTuple):
@@ -43,12 +61,13 @@ def voices(tables: Tables, account: str) -> list[Voice]:
 
 def rebuild(ledger: Ledger, account: str) -> None:
     """Put in force what follows from the live instances' publications and the told limits."""
-    node = ledger.new_node(account)
     heard = voices(ledger.tables, account)
-    if not heard and account != CLUSTER:
-        node.reserved = ()
-        ledger.touched.add(account)
+    if not heard:
+        if account != CLUSTER:
+            ledger.new_node(account).reserved = ()
+            ledger.touched.add(account)
         return
+    node = ledger.new_node(account)
     specs = [voice.published.spec for voice in heard]
     spread = max((spec.spread for spec in specs), default=0)
     _put_in_force(ledger, account, [spec.limits for spec in specs], spread)
@@ -72,7 +91,7 @@ def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ..
     old = {limit.kind: limit for limit in (*node.retired, *node.limits)}
     specs = [spec for limits in published for spec in limits]
     node.limits = []
-    for spec in in_force(specs, told_specs(ledger.tables, name)):
+    for spec in in_force(specs, told_specs(ledger, name)):
         limit = new_limit(spec, ledger.at)
         known = old.pop(spec.kind, None)
         if known is not None:
@@ -157,16 +176,45 @@ def _share_reserves(ledger: Ledger, account: str, node: Node, heard: list[Voice]
 # --- told limits -----------------------------------------------------------------------------------------------
 
 
-def told_specs(tables: Tables, name: str) -> list[LimitSpec]:
-    """The told limits of a node, of all models that told one."""
-    value = tables.get(named(TOLD, name))
+def told_specs(ledger: Ledger, name: str) -> list[LimitSpec]:
+    """The told limits of a node, of all models that told one; those that are too old are forgotten."""
+    forget_old(ledger, name)
+    value = ledger.tables.get(named(TOLD, name))
     if value is None:
         return []
     return [
         told_spec(kind, amount, period, correct, refund)
         for limits in records.decode_told(value).values()
-        for kind, amount, period, correct, refund in limits
+        for kind, amount, period, correct, refund, _ in limits
     ]
+
+
+def forget_old(ledger: Ledger, name: str) -> bool:
+    """Forget what a node was told too long ago; whether there was any."""
+    value = ledger.tables.get(named(TOLD, name))
+    if value is None:
+        return False
+    by_model = records.decode_told(value)
+    young = {
+        model: kept
+        for model, limits in by_model.items()
+        if (kept := tuple(limit for limit in limits if ledger.now - limit[-1] < TOLD_LASTS))
+    }
+    if young == by_model:
+        return False
+    if young:
+        ledger.tables.put(named(TOLD, name), records.encode(young))
+    else:
+        ledger.tables.delete(named(TOLD, name))
+    return True
+
+
+def let_told_fade(ledger: Ledger, account: str) -> None:
+    """Put in force what is left where something that an account or its groups were told has become too old."""
+    node = ledger.node(account)
+    patterns = () if node is None else node.patterns
+    if any(forget_old(ledger, name) for name in (account, *(group_node(account, of) for of in patterns))):
+        rebuild(ledger, account)
 
 
 def told_spec(kind: Kind, amount: int, period: int, correct: bool, refund: bool) -> LimitSpec:
@@ -176,18 +224,19 @@ def told_spec(kind: Kind, amount: int, period: int, correct: bool, refund: bool)
     return LimitSpec(kind, amount, burst, period, Source.TOLD, correct, refund)
 
 
-def apply_told(tables: Tables, name: str, model: str, told: Told) -> bool:
+def apply_told(ledger: Ledger, name: str, model: str, told: Told) -> bool:
     """Remember a told limit; whether it is news. Figures that cannot be kept exactly are not believed."""
     entry = (told.kind, told.limit, told.period, told.correct, told.refund)
     try:
         new_limit(told_spec(*entry), Instant(0, 0))
     except ValueError:
         return False
-    value = tables.get(named(TOLD, name))
+    value = ledger.tables.get(named(TOLD, name))
     by_model = {} if value is None else records.decode_told(value)
-    before = by_model.get(model, ())
-    if entry in before:
-        return False
-    by_model[model] = (*(other for other in before if other[0] is not told.kind), entry)
-    tables.put(named(TOLD, name), records.encode(by_model))
-    return True
+    limits = by_model.get(model, ())
+    before = next((limit for limit in limits if limit[0] is told.kind), None)
+    is_news = before is None or before[:-1] != entry
+    if before is None or is_news or ledger.now - before[-1] >= CONFIRMED:
+        by_model[model] = (*(other for other in limits if other is not before), (*entry, ledger.now))
+        ledger.tables.put(named(TOLD, name), records.encode(by_model))
+    return is_news

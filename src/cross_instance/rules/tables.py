@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import struct
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Tables(Protocol):
     def first(self, prefix: bytes, /) -> tuple[bytes, bytes] | None:
         """The smallest key that starts with `prefix`, with its value."""
 
+    def after(self, prefix: bytes, key: bytes, /) -> tuple[bytes, bytes] | None:
+        """The smallest key larger than `key` that starts with `prefix`, with its value."""
+
     def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]:
         """All keys that start with `prefix`, in order. The tables are not changed while it runs."""
 
@@ -43,11 +47,15 @@ INSTANCE, INSTANCE_ID, BEAT = b"i", b"j", b"b"
 NODE, PUBLISHED, TOLD, FLOW, TAG = b"n", b"c", b"d", b"f", b"t"
 PERMIT, FIFO, HEAD, EXPIRY = b"p", b"q", b"h", b"x"
 LOCK, CLAIM = b"k", b"m"
+CLAIMER, OWNED, TAKEN, RETURNED, IDLE = b"v", b"o", b"u", b"r", b"w"
+EPOCH, WATCH, STEALS = b"e", b"a", b"s"
 INCARNATIONS = b"\x81"
 """The durable counter of incarnations; a key of its own."""
+TASK, PAYLOAD, RESULT, BY_PHASE, READY = b"\x82", b"\x83", b"\x84", b"\x85", b"\x86"
+LANE, QUEUE, DELAYED, TASK_KEY, EXPIRES = b"\x87", b"\x88", b"\x89", b"\x8a", b"\x8b"
+DURATION, TOTALS, EPOCHS = b"\x8c", b"\x8d", b"\x8e"
 
 _one = struct.Struct(">Q").pack
-_permit = struct.Struct(">cQQ").pack
 _two = struct.Struct(">QQ").pack
 unpack_one = struct.Struct(">Q").unpack
 _fifo_tail = struct.Struct(">QBQQ")
@@ -55,6 +63,7 @@ _head_tail = struct.Struct(">BQQQQ")
 _expiry = struct.Struct(">QQQ")
 
 
+@lru_cache(maxsize=4096)
 def named(table: bytes, name: str) -> bytes:
     """The key of a name, which is also the prefix of everything below it."""
     return table + name.encode() + b"\0"
@@ -65,9 +74,8 @@ def numbered(table: bytes, number: int) -> bytes:
     return table + _one(number)
 
 
-def permit_key(incarnation: int, seq: int) -> bytes:
-    """A permit or waiter; an instance's stand together, in the order of their fences."""
-    return _permit(PERMIT, incarnation, seq)
+permit_key = partial(struct.Struct(">cQQ").pack, PERMIT)
+"""The key of a permit or waiter (incarnation, seq); an instance's stand together, in the order of their fences."""
 
 
 def fifo_prefix(group: str, incarnation: int, rank: int) -> bytes:

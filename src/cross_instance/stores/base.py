@@ -1,10 +1,12 @@
-"""What a store is: three methods. Everything else in the runtime is built on `run`.
+"""What a store is: five methods. Everything else in the runtime is built on `run`.
 
 1. `run(op)` decides one operation atomically and durably as far as the operation asks, then delivers its wakes.
 2. `wait(permit, timeout)` returns when a wake for that waiter has arrived, or at the timeout. Wakes are hints: they
    may be lost or come twice, and one that arrives before `wait` is called is not lost. A permit has one waiter at a
    time; of several wakes that nobody has waited for, the one with the earliest instant may stand for all.
-3. `close()` may be called twice; afterwards every call raises `StoreUnavailable`.
+   `forget(permit)` ends it: what is kept for a waiter that no longer waits is dropped.
+3. `now()` tells the store's instant as well as it is known here; timers are armed by it, nothing is decided by it.
+4. `close()` may be called twice; afterwards every call raises `StoreUnavailable`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 2. An exception anywhere inside aborts the transaction and opens the gate. What only wants another try (a map that is
    too small, a damaged coordination file) gets it with the operation that met it.
 3. A damaged coordination file is set aside, reported, and started anew: what it held (permits, waiters, the
-   registry) is joined and asked for again. A damaged durable file is never touched.
+   registry) is joined and asked for again. A damaged durable file is never touched, nor is a record that cannot be
+   read because a newer version of the package wrote it.
 4. A thread that calls the store from inside an operation (a finaliser, a signal handler) is told so at once.
 5. A forked child closes its copies without unlocking; stores opened before the fork raise there. To make that
    safe, a fork waits until no thread is inside.
@@ -24,8 +25,9 @@ import lmdb
 import msgspec
 
 from cross_instance.errors import StoreBusy, StoreCorrupt, StoreUnavailable
-from cross_instance.rules.apply import apply
+from cross_instance.rules.apply import AT_A_GLANCE, decide
 from cross_instance.rules.operations import SECOND, Instant, Join, Joined, Leave, Notice, Result
+from cross_instance.rules.records import FORMAT
 from cross_instance.stores import folder as folders
 from cross_instance.stores.database import DAMAGED, Database
 from cross_instance.stores.gate import Gate, tries
@@ -118,7 +120,9 @@ class Environment:
             try:
                 if not self._gate.enter():
                     return None
-                result = self._decide(op, clock)
+                result = self._glance(op, clock) or self._decide(op, clock)
+                if self._notices:
+                    result = self._with_notices(result)
             finally:
                 self._inside = 0
                 self._gate.leave()
@@ -138,12 +142,28 @@ class Environment:
         """Whether a thread of this process is inside: then another would have to wait for it."""
         return self._lock.locked()
 
+    def _glance(self, op: Operation[R], clock: Clock) -> R | None:
+        """Decide with nothing but the coordination file; None where that is not enough, or something is wrong there:
+        `_decide` meets it again, and knows what to do."""
+        look = AT_A_GLANCE.get(type(op))
+        if look is None:
+            return None
+        at = clock()
+        try:
+            with self._begin(at) as tables:
+                return look(tables, op, at)  # type: ignore[return-value]  # each operation is paired with its result
+        except UNREADABLE:
+            return None
+        except lmdb.Error:
+            self._shut_databases()  # after a failed write LMDB may refuse the open file
+            return None
+
     def _decide(self, op: Operation[R], clock: Clock) -> R:
         while True:
             at = clock()
-            transaction = self._begin(at)
+            transaction = Transaction(self._begin(at), self._begin_durable)
             try:
-                result = apply(transaction, op, at)
+                result = decide(transaction, op, at)
                 transaction.commit()
             except (lmdb.Error, *UNREADABLE) as error:
                 transaction.abort()
@@ -152,19 +172,18 @@ class Environment:
                 transaction.abort()
                 raise
             else:
-                return self._with_notices(result) if self._notices else result
+                return result
 
-    def _begin(self, at: Instant) -> Transaction:
+    def _begin(self, at: Instant) -> lmdb.Transaction[bytes]:
         coordination = self._coordination
         if coordination is None or at.mono > self._look_at or self._gate.generation() != self._generation:
             self._look_at = at.mono + LOOK_AGAIN
             coordination = self._present()
         try:
-            begun = coordination.begin()
+            return coordination.begin()
         except lmdb.MapResizedError:
             coordination.follow()
-            begun = coordination.begin()
-        return Transaction(begun, self._begin_durable)
+            return coordination.begin()
 
     def _begin_durable(self) -> lmdb.Transaction:
         if self._durable is None:
@@ -199,6 +218,8 @@ class Environment:
         assert database is not None
         if isinstance(error, lmdb.MapFullError):
             database.grow()
+        elif isinstance(error, UNREADABLE) and self._gate.newest_format() > FORMAT:
+            raise self._outdated(error) from error
         elif isinstance(error, DAMAGED) and not database.durable:
             self._begin_anew(database.path, error)
         elif isinstance(error, lmdb.Error):
@@ -209,6 +230,12 @@ class Environment:
         else:
             self._durable_suspected = transaction.is_durable  # if it happens again, it was not the coordination file
             self._begin_anew(database.path, error)
+
+    def _outdated(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"a newer version of cross-instance-runtime uses {self.folder} and has written what this one cannot read "
+            f"({error}); upgrade this process, or give it a folder of its own with PI_RUNTIME_DIR"
+        )
 
     def _begin_anew(self, path: Path, error: Exception) -> None:
         """Set the coordination file aside."""
@@ -269,12 +296,15 @@ class Environment:
             self._shut_databases()
             self._coordination = self._open_coordination()
             self._generation = self._gate.generation()
+            self._gate.announce_format(FORMAT)
             folders.remove_earlier_boots(self.folder)
         return self._coordination
 
     def _move(self) -> None:
         """Stand inside the gate of the folder that has taken the place of the removed one."""
-        log.warning("the folder %s was removed while in use; it is made anew", self.folder)
+        text = f"the folder {self.folder} was removed while in use; it is made anew"
+        log.warning(text)
+        self._notices.append(Notice("store-removed", f"{text}, and what was held before is not counted any more"))
         gate, post = self._gate, self._post
         self._shut_databases()
         self._open_gate()

@@ -85,9 +85,21 @@ WAY_OUT = "set PI_RUNTIME_DIR to a folder of its own on a local disk"
 
 
 def prepare(folder: Path) -> str:
-    """Make the folder, or check the one that is there; the type of its file system.
+    """Make the folder private, and check that it is local; the type of its file system.
 
     Raises `StoreUnavailable` with the way out where the folder cannot be used.
+    """
+    make_private(folder)
+    kind = filesystem_of(folder)
+    if kind in NETWORK:
+        raise StoreUnavailable(f"{folder} is on a network file system ({kind}); {WAY_OUT}")
+    return kind
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner can enter, or check and mend the one that is there (law 1).
+
+    Raises `StoreUnavailable` with the way out where it is another's, or holds other things and is open to others.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,10 +114,6 @@ def prepare(folder: Path) -> str:
         )
     if found.st_mode & 0o077:
         _mend(folder, found.st_mode)
-    kind = filesystem_of(folder)
-    if kind in NETWORK:
-        raise StoreUnavailable(f"{folder} is on a network file system ({kind}); {WAY_OUT}")
-    return kind
 
 
 def _mend(folder: Path, mode: int) -> None:
@@ -165,7 +173,7 @@ def read_mount(text: str) -> list[tuple[str, str]]:
 
 @cache
 def boot_id() -> str:
-    """What names this boot of the machine's kernel. Raises `StoreUnavailable` where the system does not tell."""
+    """What names this boot of the machine's kernel; "" where the system does not tell (other than Linux and macOS)."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -175,14 +183,16 @@ def boot_id() -> str:
             ["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, text=True, check=True
         )
         return asked.stdout.strip()
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise StoreUnavailable(
-            "this system does not tell one boot from another; the embedded store needs Linux or macOS"
-        ) from error
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def coordination_path(folder: Path) -> Path:
-    """The file of everything that ends with this boot."""
+    """The file of everything that ends with this boot. Raises `StoreUnavailable` where no boot can be told."""
+    if not boot_id():
+        raise StoreUnavailable(
+            "this system does not tell one boot from another; the embedded store needs Linux or macOS"
+        )
     return folder / f"{COORDINATION}{boot_id()}.mdb"
 
 

@@ -10,6 +10,8 @@
 4. The gate's file names the last process that entered, so that one which is stopped inside can be named. It is
    written only when it changes hands: reading it costs nothing, a map of the file shows it.
 5. It also counts the generations of the files behind it: who replaces one makes every process open them anew.
+6. And it keeps the newest format of records that a process behind it may have written (`records.FORMAT`), so that an
+   earlier version of the package can say why it cannot read one.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TRY = LOCK_EX | LOCK_NB
-HOLDER, GENERATION = 0, 1
+HOLDER, GENERATION, FORMAT = 0, 1, 2
 """Where the file keeps what: signed 64-bit integers in the machine's order."""
 SIZE = 4096
 
@@ -85,6 +87,16 @@ class Gate:
     def replace(self) -> None:
         """Make every process open the files behind the gate anew; called inside."""
         self._write(GENERATION, self.generation() + 1)
+
+    def newest_format(self) -> int:
+        """The newest format of records that may stand in the files behind the gate."""
+        return self._header[FORMAT]
+
+    def announce_format(self, number: int) -> None:
+        """Say in which format this process writes; called inside."""
+        if self._header[FORMAT] < number:
+            with contextlib.suppress(OSError):  # as for the holder: it is only for what people are told
+                self._write(FORMAT, number)
 
     def is_removed(self) -> bool:
         """Whether the file has been deleted: then others stand at another gate."""

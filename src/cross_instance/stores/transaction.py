@@ -59,8 +59,10 @@ class Transaction:
 
     def first(self, prefix: bytes, /) -> tuple[bytes, bytes] | None:
         """See `Tables`."""
-        if not prefix or prefix >= DURABLE:
+        if not prefix:
             return next(self.scan(prefix), None)
+        if prefix >= DURABLE:
+            return self._seek_durable(prefix, prefix)
         cursor = self._cursor
         if cursor is None:
             cursor = self._cursor = self._coordination.cursor()
@@ -69,6 +71,11 @@ class Transaction:
             if item[0].startswith(prefix):
                 return item
         return None
+
+    def after(self, prefix: bytes, key: bytes, /) -> Item | None:
+        """See `Tables`."""
+        start = max(prefix, key + b"\0")
+        return self._seek_durable(prefix, start) if prefix >= DURABLE else _seek(self._coordination, prefix, start)
 
     def scan(self, prefix: bytes, /) -> Iterator[tuple[bytes, bytes]]:
         """See `Tables`."""
@@ -95,6 +102,10 @@ class Transaction:
                 with contextlib.suppress(lmdb.Error):  # LMDB has ended it already: committed, or broken
                     transaction.abort()
 
+    def _seek_durable(self, prefix: bytes, start: bytes) -> Item | None:
+        found: Item | None = self._durably(_seek, prefix, start)
+        return found
+
     def _durably(self, call: Callable[..., Any], *arguments: bytes) -> Any:
         self.in_durable = True
         if self._durable is None:
@@ -102,6 +113,15 @@ class Transaction:
         answer = call(self._durable, *arguments)
         self.in_durable = False
         return answer
+
+
+def _seek(transaction: lmdb.Transaction, prefix: bytes, start: bytes) -> Item | None:
+    cursor = transaction.cursor()
+    if cursor.set_range(start):
+        item: Item = cursor.item()  # type: ignore[assignment]  # buffers are off: bytes
+        if item[0].startswith(prefix):
+            return item
+    return None
 
 
 def _scan(transaction: lmdb.Transaction, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -1,5 +1,6 @@
 """Parts for testing: a clock that is moved by hand, the model store, the conformance suite, a provider."""
 
+from cross_instance.stores.memory import DictTables
 from cross_instance.testing.clock import FakeClock
 from cross_instance.testing.conformance import (
     ASYNC_LAWS,
@@ -13,7 +14,7 @@ from cross_instance.testing.conformance import (
     check_store,
     random_operations,
 )
-from cross_instance.testing.model import DictTables, ModelStore
+from cross_instance.testing.model import ModelStore
 
 __all__ = [
     "ASYNC_LAWS",

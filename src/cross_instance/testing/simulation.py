@@ -158,7 +158,8 @@ class Simulation:
         member.alive = False
         self._hang_up(member)
         self._drop_waiters(member)
-        self._run(Leave(member.incarnation))
+        while self._run(Leave(member.incarnation)).more:
+            pass
 
     def configure(self, member: Member, specs: Mapping[str, AccountSpec]) -> None:
         """Change what an instance publishes."""
@@ -179,7 +180,11 @@ class Simulation:
 
     def _tell_dead(self, incarnation: int) -> None:
         if any(member.alive and not member.stopped for member in self.members):
-            self._run(Sweep(dead=(incarnation,)))
+            self._sweep(incarnation)
+
+    def _sweep(self, *dead: int) -> None:
+        while self._run(Sweep(dead)).more:
+            pass
 
     @staticmethod
     def _hang_up(member: Member) -> None:
@@ -225,7 +230,7 @@ class Simulation:
     def _heartbeat(self, member: Member) -> None:
         if isinstance(self._run(Heartbeat(member.incarnation)), Fenced):
             self._join_anew(member, member.incarnation)
-        self._run(Sweep())
+        self._sweep()
         self._later(member, self.now + self._beat, lambda: self._heartbeat(member))
 
     def _join_anew(self, member: Member, fenced: int) -> None:

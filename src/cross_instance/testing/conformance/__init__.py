@@ -27,22 +27,28 @@ from cross_instance.testing.conformance import (
     queueing,
     repeats,
     settlement,
+    stealing,
+    task_keeping,
+    tasks,
 )
 from cross_instance.testing.conformance.asynchronous import AsyncLaw, blocking
 from cross_instance.testing.conformance.law import AsyncStoreUnderTest, Law, Need, StoreUnderTest
 from cross_instance.testing.conformance.mirror import ConformanceError, Mirror
 from cross_instance.testing.conformance.storm import Elapse, Storm, random_operations
 from cross_instance.testing.conformance.storming import storm_law
+from cross_instance.testing.conformance.task_storm import task_storm_law
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, delivery)
+TASKS = (tasks, stealing, task_keeping)
+THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, delivery, *TASKS)
 SEEDS = range(4)
 
 LAWS: tuple[Law, ...] = (
     *(value for theme in THEMES for value in vars(theme).values() if isinstance(value, Law)),
     *(storm_law(seed) for seed in SEEDS),
+    *(task_storm_law(seed) for seed in SEEDS),
 )
 """Every law, in the order of the design."""
 

@@ -140,6 +140,21 @@ def a_fixed_window_fills_at_its_boundary(scene: Scene) -> None:
     require(scene.available(Kind.REQUESTS_DAY) == 2, "and it has two left")
 
 
+@law(Need.CLOCK)
+def a_fixed_window_closes_early(scene: Scene) -> None:
+    """What is granted last may be counted in the next window: none in the measured delay before the boundary."""
+    actor = scene.instance("a", limit(Kind.REQUESTS_DAY, 9, 9, DAY, anchor=START_OF_2026))
+    actor.hold().settle(delay=SECOND // 4)
+    scene.pass_time(DAY - SECOND // 4 - 1)
+    actor.hold()
+    scene.pass_time(1)
+    late = actor.wait().expect(Waiting)
+    require(late.not_before - late.at.mono == SECOND // 4, f"the last quarter of a second is left out: {late}")
+    require(actor.ask(timeout=0).refused == "timeout", "for everybody")
+    scene.pass_time(SECOND // 4)
+    require(sum(actor.ask(timeout=0).granted for _ in range(9)) == 8, "the waiter was first, then eight of nine")
+
+
 @law()
 def too_large_is_refused(scene: Scene) -> None:
     """A request beyond a configured limit's burst is refused with the figures, contended or not."""
@@ -167,7 +182,7 @@ def a_guessed_limit_lets_a_large_request_pass(scene: Scene) -> None:
 def a_wait_that_cannot_succeed_is_refused(scene: Scene) -> None:
     """A timeout shorter than the wait's lower bound is refused at once, with that bound; a longer one waits."""
     actor = scene.instance("a", tokens(60, 60, MINUTE))
-    actor.hold(tokens=59)
+    actor.hold(tokens=59).settle()
     answer = actor.ask(tokens=10, timeout=10 * SECOND - 1).expect(Refused)
     require((answer.reason, answer.retry_after) == ("timeout", 10 * SECOND), f"10 tokens take 10 s: {answer}")
     require(answer.limit is not None and answer.limit.kind is Kind.TOKENS, "the refusal names the limit")
@@ -175,13 +190,29 @@ def a_wait_that_cannot_succeed_is_refused(scene: Scene) -> None:
 
 
 @law(Need.CLOCK)
+def what_may_come_back_is_waited_for(scene: Scene) -> None:
+    """While a permit in flight may return tokens, nobody is refused at once for want of them; requests stay taken."""
+    actor = scene.instance("a", tokens(60, 60, MINUTE))
+    holder = actor.hold(tokens=59)
+    waiter = actor.wait(tokens=10, timeout=SECOND)
+    require(actor.ask(tokens=10, timeout=0).refused == "timeout", "who does not wait is refused as before")
+    holder.settle(usage=Costs(tokens=9))
+    waiter.take()
+    for account, correct in (("kept", tokens(60, 60, MINUTE, correct=False)), ("requests", requests(60, 2, MINUTE))):
+        other = scene.instance(account, correct, account=account)
+        other.hold(account=account, tokens=59)
+        refused = other.ask(account=account, tokens=10, timeout=SECOND - 1).refused
+        require(refused == "timeout", f"{account}: nothing comes back where the provider returns nothing")
+
+
+@law(Need.CLOCK)
 def missing_slots_hide_no_other_bound(scene: Scene) -> None:
-    """Who waits for a slot and for tokens waits at least for the tokens."""
-    actor = scene.instance("a", tokens(60, 60, MINUTE), slots(1))
-    actor.hold(tokens=59)
-    require(actor.ask(tokens=10, timeout=SECOND).refused == "timeout", "10 tokens are not there within 1 s")
-    answer = actor.wait(tokens=10).expect(Waiting)
-    require(answer.not_before == answer.at.mono + 10 * SECOND, f"the tokens take 10 s: {answer}")
+    """Who waits for a slot and for requests waits at least for the requests."""
+    actor = scene.instance("a", requests(6, 2, MINUTE), slots(1))
+    actor.hold()
+    require(actor.ask(timeout=SECOND).refused == "timeout", "the next request is not there within 1 s")
+    answer = actor.wait().expect(Waiting)
+    require(answer.not_before == answer.at.mono + 10 * SECOND, f"a request takes 10 s: {answer}")
 
 
 @law()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cross_instance.rules.operations import (
+    CLUSTER,
     MINUTE,
     AccountSpec,
     Acquire,
@@ -10,8 +11,11 @@ from cross_instance.rules.operations import (
     Join,
     Kind,
     Lock,
+    Refused,
+    Signals,
     Source,
     Stale,
+    Told,
 )
 from cross_instance.testing.conformance.law import Need, law
 from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, requests, require, slots, tokens
@@ -110,6 +114,34 @@ def lowered_limits_take_nothing_back(scene: Scene) -> None:
 
 
 @law()
+def lowered_limits_refuse_waiters_that_exceed_them(scene: Scene) -> None:
+    """A waiter that exceeds a limit lowered meanwhile is refused with the figures when it asks, and never granted."""
+    actor = scene.instance("a", tokens(100), slots(1))
+    holder = actor.hold(tokens=1)
+    small, large, larger = actor.wait(tokens=5), actor.wait(tokens=80), actor.wait(tokens=90)
+    actor.publish(tokens(50), slots(1))
+    answer = larger.again().expect(Refused)
+    require((answer.reason, answer.needed) == ("too_large", 90), f"90 of 50 is too large: {answer}")
+    require(answer.limit is not None and answer.limit.burst == 50, f"the refusal names the limit: {answer}")
+    holder.settle()
+    small.take()
+    require(large.offered and scene.node().held == 1, "when its turn comes it is woken, and takes nothing")
+    require(large.again().refused == "too_large", f"to be refused: {large.answer}")
+    require(scene.node().waiting == 0, "nobody waits any more")
+
+
+@law()
+def told_limits_refuse_waiters_that_exceed_them(scene: Scene) -> None:
+    """The same where the provider tells a limit that is smaller than the preset was; nobody behind is held up."""
+    actor = scene.instance("a", tokens(100, source=Source.PRESET), slots(1))
+    holder = actor.hold(tokens=1)
+    large, small = actor.wait(tokens=80), actor.wait(tokens=5)
+    holder.settle(signals=Signals(told=(Told(Kind.TOKENS, 40),)))
+    small.take()
+    require(large.again().refused == "too_large", f"80 of 40 is too large: {large.answer}")
+
+
+@law()
 def an_old_revision_is_stale(scene: Scene) -> None:
     """Who resolved its model against older patterns is told the new ones; who published nothing, to publish."""
     actor = scene.instance("a", slots(9), groups={"big": ()})
@@ -131,6 +163,27 @@ def withdrawing_leaves_the_others(scene: Scene) -> None:
     actor.publish()
     require(scene.limit(Kind.CONCURRENCY).amount == 2, "the other's limit is in force")
     require([actor.ask(timeout=0).granted for _ in range(3)] == [True, True, False], "and it holds for both")
+
+
+@law()
+def the_cluster_is_limited_while_somebody_says_so(scene: Scene) -> None:
+    """When the last instance that limits the cluster leaves, or withdraws it, there is no such limit any more."""
+    first, second = scene.instance("a", requests(50)), scene.instance("b", requests(50))
+    first.publish(slots(1), account=CLUSTER)
+    held = second.hold()
+    waiter = second.wait()
+    require(scene.node(CLUSTER).held == 1, "it is counted across accounts")
+    first.leave()
+    waiter.take()
+    require([node.node for node in scene.world().nodes if node.node == CLUSTER] == [], "there is no cluster node")
+    second.publish(slots(1), account=CLUSTER)
+    require(scene.node(CLUSTER).held == 2, "limited again, it counts what is held")
+    again = second.wait()
+    second.publish(account=CLUSTER)
+    again.take()
+    for request in (held, waiter, again):
+        request.settle()
+    require(scene.node().held == 0, "and every permit counted where it did")
 
 
 @law()

@@ -23,6 +23,9 @@ GRACE = 30 * SECOND
 TIMEOUT = 60 * SECOND
 """After how long without a beat an instance counts as silent."""
 
+STEP = 500
+"""How many permits and waiters one operation ends at most when it removes instances."""
+
 
 @law()
 def incarnations_rise(scene: Scene) -> None:
@@ -132,6 +135,40 @@ def leaving_gives_back(scene: Scene) -> None:
     behind.take()
     require(not waiter.offered and not held.settle().known, "its permits are void")
     require([one.available for one in scene.node().limits] == [7, 0], "two of nine requests were charged")
+
+
+@law()
+def many_waiters_leave_in_steps(scene: Scene) -> None:
+    """Who has very many waiters is removed in steps: what it held returns with the first, its waiters get nothing."""
+    actor, other = scene.instance("a", slots(2)), scene.instance("o", slots(2))
+    actor.hold()
+    kept = other.hold()
+    waiters = [actor.wait() for _ in range(STEP)]
+    behind = other.wait()
+    require(actor.leave().more, f"{STEP + 1} are more than one operation ends")
+    behind.take()
+    kept.settle()
+    require(not waiters[-1].offered and scene.node().held == 1, "a waiter of the one that leaves got the free slot")
+    require(other.ask().granted, "it is the other's")
+    left = actor.leave()
+    require(left.known and not left.more, f"the second step is the last: {left}")
+    require(not actor.leave().known, "now it is gone")
+    require((scene.node().waiting, len(scene.world().instances)) == (0, 1), "with all its waiters")
+
+
+@law()
+def many_dead_are_removed_in_steps(scene: Scene) -> None:
+    """A sweep ends no more permits and waiters than a step's; repeated, it removes all who are dead."""
+    dead = [scene.instance(name, slots(1)) for name in ("d1", "d2", "d3")]
+    for actor in dead:
+        for _ in range(STEP // 2):
+            actor.ask()
+    op = Sweep(tuple(actor.incarnation for actor in dead))
+    first, second, third = (scene.run(op) for _ in range(3))
+    require((first.removed, first.more) == (("d1", "d2"), True), f"two are a whole step: {first}")
+    require((second.removed, second.more) == (("d3",), False), f"one was left: {second}")
+    require((third.removed, third.more) == ((), False), f"nothing to do: {third}")
+    require((scene.node().waiting, scene.node().held) == (0, 0), "nothing is left of them")
 
 
 @law()

@@ -16,7 +16,7 @@ import msgspec
 
 from cross_instance.rules.apply import apply
 from cross_instance.rules.operations import Instant, Operation, Result, Wake
-from cross_instance.testing.model import DictTables
+from cross_instance.stores.memory import DictTables
 
 if TYPE_CHECKING:
     from typing import Any

@@ -17,6 +17,8 @@ from cross_instance.rules.operations import (
 from cross_instance.testing.conformance.law import Need, law
 from cross_instance.testing.conformance.scene import ACCOUNT, Scene, requests, require, slots, tokens
 
+HOUR = 60 * MINUTE
+
 
 @law()
 def usage_corrects_tokens(scene: Scene) -> None:
@@ -181,6 +183,41 @@ def the_strictest_told_limit_holds(scene: Scene) -> None:
     for model, amount in (("large", 500), ("small", 2_000), ("large", 400)):
         actor.hold(model=model).settle(signals=Signals(told=(Told(Kind.REQUESTS, amount),)))
     require(scene.limit(Kind.REQUESTS).amount == 400, "the latest of the strictest model holds")
+
+
+@law(Need.CLOCK)
+def told_limits_fade(scene: Scene) -> None:
+    """A told limit holds for an hour after it was told last; then what was in force before it is again."""
+    preset = requests(600, period=MINUTE, source=Source.PRESET)
+    actor = scene.instance("a", preset, groups={"big": ()})
+    told = Signals(told=(Told(Kind.REQUESTS, 60_000),))
+    actor.hold(model="small").settle(signals=told)
+    actor.hold(group="big", model="big-1").settle(signals=told)
+    scene.pass_time(HOUR - SECOND)
+    actor.beat()
+    require(scene.limit(Kind.REQUESTS).source is Source.TOLD, "it is still believed")
+    actor.hold(model="small").settle(signals=told)
+    scene.pass_time(SECOND)
+    actor.beat()
+    require(scene.node(f"{ACCOUNT}#big").limits == (), "the group's was told once only, an hour ago")
+    require(scene.limit(Kind.REQUESTS).source is Source.TOLD, "the other was confirmed")
+    scene.pass_time(HOUR)
+    actor.publish(preset, groups={"big": ()})
+    limit = scene.limit(Kind.REQUESTS)
+    require((limit.amount, limit.source) == (600, Source.PRESET), f"now the preset is all that is known: {limit}")
+
+
+@law(Need.CLOCK)
+def a_model_that_is_silent_has_no_say(scene: Scene) -> None:
+    """The strictest of several models stops holding back the others when it has not told its limit for an hour."""
+    actor = scene.instance("a", requests(600_000, source=Source.GUESS))
+    for model, amount in (("large", 500), ("small", 2_000)):
+        actor.hold(model=model).settle(signals=Signals(told=(Told(Kind.REQUESTS, amount),)))
+    for _ in range(2):
+        scene.pass_time(HOUR // 2)
+        actor.hold(model="small").settle(signals=Signals(told=(Told(Kind.REQUESTS, 2_000),)))
+        actor.beat()
+    require(scene.limit(Kind.REQUESTS).amount == 2_000, "only the one that is used counts")
 
 
 @law()

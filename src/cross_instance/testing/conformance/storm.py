@@ -246,7 +246,6 @@ class Crowd:
             priority=self.random.choice(list(Priority)),
             costs=self._costs(),
             timeout=self.random.choice((0, 300_000, 20 * SECOND, 1 << 52)),
-            draw=self.random.randrange(1 << 32),
         )
 
     def _costs(self) -> Costs:

@@ -1,0 +1,160 @@
+"""The learner of hidden limits: one record for each account, provider and model group.
+
+1. A record is changed only inside store operations, by the functions here; they are pure and know no clock.
+2. A success changes next to nothing: the rates count grants (`learning_rate`), the slots look only at what beats their
+   highest (`learning_concurrency`).
+3. An overload is answered by one part alone: by the kind that the provider named; else by the slots, where they are
+   known and were full; else by the requests' rate, and the slots take a sample.
+4. What the provider tells of its limit is used at once if the counts agree, and doubted as soon as they do not. A told
+   limit that is believed needs no probing.
+5. Exhausted quota teaches nothing (do not call), and a configured limit is a ceiling, whatever was learned.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cross_instance.rules import learning_concurrency as slots, learning_rate as rates
+from cross_instance.rules.learning_concurrency import Concurrency
+from cross_instance.rules.learning_estimate import echoed, next_row, pause, rejected as by_rate
+from cross_instance.rules.learning_rate import Phase, Rate, cruising
+from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, WHOLE, Stamp, part, per_minute
+from cross_instance.rules.values import MINUTE, Kind
+
+__all__ = [
+    "AGREES",
+    "Learner",
+    "Stamp",
+    "granted",
+    "header_told",
+    "new_learner",
+    "pause",
+    "rejected",
+    "row_of",
+    "succeeded",
+    "timed_out",
+]
+
+TOKENS = (Kind.TOKENS, Kind.INPUT_TOKENS, Kind.OUTPUT_TOKENS)
+AGREES = 100_000
+"""How far the counts may lie from a told limit, as a share of it, without doubt."""
+
+
+class Learner(msgspec.Struct, frozen=True, array_like=True):
+    """What is learned of one account, provider and model group. `tokens`: None until the provider speaks of tokens."""
+
+    requests: Rate
+    tokens: Rate | None = None
+    slots: Concurrency = Concurrency()
+    epoch: int = 0
+
+
+def new_learner(rate: int, now: int, serial: int = 0) -> Learner:
+    """Begin with a preset or a guess, in thousandths of a request per minute."""
+    return Learner(requests=rates.start(rate, now, serial))
+
+
+def granted(
+    record: Learner, now: int, stamp: Stamp, tokens: Stamp | None = None, ceiling: int = HIGHEST, most_slots: int = 0
+) -> Learner:
+    """A request goes. `stamp` counts requests, `tokens` tokens; `ceiling` (requests) and `most_slots` are what the user
+    configured, 0 slots for none."""
+    requests = rates.granted(record.requests, now, stamp.serial, ceiling)
+    held = slots.granted(record.slots, now, stamp, most_slots)
+    learned = record.tokens
+    if learned is not None and tokens is not None:
+        learned = rates.granted(learned, now, tokens.serial)
+    if requests is record.requests and held is record.slots and learned is record.tokens:
+        return record
+    return msgspec.structs.replace(record, requests=requests, slots=held, tokens=learned)
+
+
+def succeeded(record: Learner, stamp: Stamp) -> Learner:
+    """A request was answered."""
+    held = slots.succeeded(record.slots, stamp)
+    return record if held is record.slots else msgspec.structs.replace(record, slots=held)
+
+
+def row_of(record: Learner, stamp: Stamp) -> int:
+    """How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know."""
+    return next_row(record.requests, stamp)
+
+
+def rejected(
+    record: Learner,
+    now: int,
+    stamp: Stamp,
+    resume: int,
+    *,
+    moved: bool,
+    told: bool,
+    kind: Kind | None = None,
+    tokens: Stamp | None = None,
+) -> Learner:
+    """A request met 429. `moved`: it is the first of its epoch; `resume`: when the pause ends; `told`: the provider
+    said so; `kind`: what the provider named; `tokens`: its stamp in tokens."""
+    if not moved:
+        learned = record.tokens if record.tokens is None or tokens is None else echoed(record.tokens, tokens)
+        held = slots.echoed(record.slots, now)
+        return msgspec.structs.replace(record, requests=echoed(record.requests, stamp), tokens=learned, slots=held)
+    record = msgspec.structs.replace(record, epoch=record.epoch + 1)
+    if kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp)):
+        return _by_slots(record, now, stamp, named=kind is not None)
+    if kind in TOKENS and tokens is not None:
+        return _by_tokens(record, now, stamp, tokens, resume, told)
+    if kind is None and not row_of(record, stamp):
+        held = slots.rejected(record.slots, now, stamp, named=False)
+        if held.cap and not record.slots.cap:
+            return msgspec.structs.replace(record, slots=held, requests=_freed(record.requests, now, stamp))
+        record = msgspec.structs.replace(record, slots=held)
+    requests = _doubting(by_rate(record.requests, now, stamp, resume, told))
+    return msgspec.structs.replace(record, requests=requests)
+
+
+def _by_tokens(record: Learner, now: int, stamp: Stamp, tokens: Stamp, resume: int, told: bool) -> Learner:
+    """The tokens' rate answers; without one, begin with as many tokens as the present rate of such requests takes."""
+    sized = min(record.requests.rate * tokens.size, HIGHEST)
+    learned = record.tokens or rates.start(sized, now - MINUTE, max(0, tokens.serial - sized // UNIT))
+    counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
+    return msgspec.structs.replace(record, requests=counted, tokens=by_rate(learned, now, tokens, resume, told))
+
+
+def _by_slots(record: Learner, now: int, stamp: Stamp, *, named: bool) -> Learner:
+    counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
+    return msgspec.structs.replace(record, requests=counted, slots=slots.rejected(record.slots, now, stamp, named))
+
+
+def _freed(rate: Rate, now: int, stamp: Stamp) -> Rate:
+    """The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met."""
+    fresh = rates.start(max(rate.rate, rate.block.met, LOWEST), now, stamp.serial - rate.rejections)
+    return msgspec.structs.replace(fresh, rejections=rate.rejections + 1, phase=Phase.SEARCH, gain=rates.SEARCH_GAIN)
+
+
+def timed_out(record: Learner, now: int, stamp: Stamp) -> Learner:
+    """A request timed out."""
+    return msgspec.structs.replace(record, slots=slots.timed_out(record.slots, now, stamp, record.epoch))
+
+
+def header_told(record: Learner, now: int, serial: int, limit: int) -> Learner:
+    """The provider stated `limit` (thousandths per minute). Believed while the counts agree; absurd figures are not."""
+    rate = record.requests
+    if not LOWEST <= limit <= HIGHEST or limit == rate.told:
+        return record
+    rate = msgspec.structs.replace(rate, told=limit, doubted=int(not _agrees(rate, now, serial, limit)))
+    if not rate.doubted:
+        rate = cruising(msgspec.structs.replace(rate, estimate=limit, learning=0))
+    return msgspec.structs.replace(record, requests=rate)
+
+
+def _agrees(rate: Rate, now: int, serial: int, limit: int) -> bool:
+    """Whether what was measured, and what was let in since the present climb began, is possible under a limit."""
+    if rate.estimate and not rate.learning and not rate.told:
+        return abs(rate.estimate - limit) <= part(limit, AGREES)
+    seen = per_minute(serial - rate.rejections - rate.climb.count, max(MINUTE, now - rate.climb.at))
+    return seen <= part(limit, WHOLE + AGREES)
+
+
+def _doubting(rate: Rate) -> Rate:
+    if rate.told and not rate.doubted and rate.estimate < part(rate.told, WHOLE - AGREES):
+        return msgspec.structs.replace(rate, doubted=1)
+    return rate

@@ -1,0 +1,205 @@
+"""What rejections tell about a hidden rate: the estimate between two boundaries.
+
+1. A boundary is the end of a block of rejections: the provider's bucket is empty there, or its window just over. What
+   was accepted between two of them, by the time between, is the refill rate, for buckets and windows alike.
+2. A boundary is dated by the grant of the first rejected request, not by when its 429 was heard: `serial` tells how
+   many had gone before it, so a slow 429 falsifies nothing.
+3. Where trials were rejected too, the window ended somewhere in the last pause: the middle is taken, and half the pause
+   is what the figure is unsure of. An estimate within that doubt is kept.
+4. Fewer than three accepted between: the block goes on, and its judgement is made anew with the longer time. Fewer
+   than ten: too few to judge; the next block judges both intervals. (Of tokens: the size of as many requests.)
+5. Clearly more than the estimate: the limit has grown. Met while cruising, or clearly less: it has fallen. Otherwise it
+   is confirmed, and moves a little towards what the climb had sustained: a window that was not full in every round
+   shows less than the limit.
+6. The estimate is never above the rate that was really paced.
+7. One cut per overload: an echo is only counted.
+8. A block that outlasts a minute's window is an outage, no limit: the circuit stays open but for a trial every half
+   minute, and afterwards the estimate from before it stands.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from cross_instance.rules.learning_rate import (
+    CLIMB_GAIN,
+    LONGEST_REST,
+    PRICE,
+    REST,
+    SEARCH_GAIN,
+    Block,
+    Phase,
+    Rate,
+    cruising,
+)
+from cross_instance.rules.learning_values import WHOLE, Mark, Stamp, part, per_minute, sane, units_in
+from cross_instance.rules.values import SECOND
+
+AGAIN = 3
+"""Fewer accepted requests than this between two rejections: one block."""
+ENOUGH = 10
+"""Accepted requests that an estimate needs."""
+FIRST_CUT = 700_000
+FIRST_FLOOR = 100_000
+"""After the first overload: at most and at least these shares of the rate at which it was met."""
+AGREES = 50_000
+AGREES_LEARNING = 30_000
+MOST_UNSURE = 200_000
+"""How far a figure may lie from the estimate and confirm it: this, and what the figure is unsure of, up to the most."""
+FALLEN = 1_020_000
+"""Met at no more than this share of the estimate: the limit is lower."""
+FALL = 980_000
+DECAY = 995_000
+DRIFT = 1_030_000
+DRIFT_LEARNING = 1_080_000
+"""What becomes of an estimate: fallen, confirmed without a climb, and at most after a climb (the first ones)."""
+GROWN_GAIN = 100_000
+GROWN_MOST = 1_500_000
+"""How to climb on when the limit has grown, and how far above the figure the climb's own rate is believed."""
+LONG_ROW = 8
+
+
+def pause(row: int, draw: int, draws: int) -> int:
+    """The µs to wait after the `row`-th rejection in a row where the provider did not say: 1, 2, 4 s, then 8 s until a
+    minute's window must have ended, then 16 and 32 s; ± 20 % by a `draw` in [0, draws)."""
+    us = SECOND << (min(row, 3) if row < LONG_ROW else min(row - 4, 5))
+    return us * 4 // 5 + us * 2 // 5 * (draw >> 12) // (draws >> 12)
+
+
+def next_row(record: Rate, stamp: Stamp) -> int:
+    """How many rejections in a row this one ends, less one."""
+    return record.block.row + 1 if _goes_on(record, stamp) else 0
+
+
+def echoed(record: Rate, stamp: Stamp) -> Rate:
+    """A rejection of a request granted before the epoch moved: counted, paid for, nothing else."""
+    block = msgspec.structs.replace(record.block, rejections=record.block.rejections + 1)
+    most = record.step.count + max(PRICE * stamp.size, units_in(record.rate, LONGEST_REST))
+    count = max(record.due.count, min(record.due.count + PRICE * stamp.size, most))
+    due = msgspec.structs.replace(record.due, count=count)
+    return msgspec.structs.replace(record, rejections=record.rejections + stamp.size, block=block, due=due)
+
+
+def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> Rate:
+    """The first rejection of an epoch. `resume`: when the pause ends; `told`: the provider said so (Retry-After)."""
+    accepted = stamp.serial - record.rejections
+    goes_on = _goes_on(record, stamp)
+    row = record.block.row + 1 if goes_on else 0
+    idle = 0 if told or not row else (resume - stamp.at) // 2
+    end = Mark(resume - idle, accepted, idle)
+    record, past = _noted(record, now, stamp, Mark(resume, accepted)), record
+    if past.end is None or (goes_on and past.start is None):
+        return _first(record, past, end, row)
+    record = msgspec.structs.replace(record, end=end)
+    if goes_on:
+        block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
+        if row >= LONG_ROW:
+            return _outlasted(msgspec.structs.replace(record, block=block))
+        return _judged(msgspec.structs.replace(record, block=block), stamp.size)
+    cost = (3 * past.cost + 1_000 * past.block.rejections) // 4
+    block = _new_block(past, stamp, accepted)
+    return _judged(
+        msgspec.structs.replace(
+            record, start=_start_of(past, stamp.size), block=block, cost=cost, learning=block.learning
+        ),
+        stamp.size,
+    )
+
+
+def _goes_on(record: Rate, stamp: Stamp) -> bool:
+    return record.end is not None and stamp.serial - record.rejections - record.end.count < AGAIN * stamp.size
+
+
+def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
+    """Count a rejection, its delay and its price; the next step starts when the pause is over."""
+    lag = max(0, now - stamp.at)
+    price = PRICE * stamp.size
+    due = here.count + price
+    if record.phase in (Phase.CRUISE, Phase.PROBE):
+        longest = max(price, units_in(record.rate, LONGEST_REST))
+        due = min(max(record.due.count, here.count) + price, here.count + longest)
+    return msgspec.structs.replace(
+        record,
+        rejections=record.rejections + stamp.size,
+        lag=lag if lag > record.lag else record.lag - (record.lag - lag) // 8,
+        step=here,
+        climb=here,
+        due=Mark(here.at + REST, due),
+    )
+
+
+def _first(record: Rate, past: Rate, end: Mark, row: int) -> Rate:
+    """There is no boundary before: this is one. Only the very first overload cuts without having measured."""
+    if row:
+        block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
+        return msgspec.structs.replace(record, end=end, block=block)
+    record = msgspec.structs.replace(record, start=None, end=end, block=Block(rejections=1, met=past.rate))
+    if past.estimate:
+        return record
+    seen = per_minute(end.count - past.climb.count, record.step.at - past.climb.at)
+    rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen)))
+    return msgspec.structs.replace(record, phase=Phase.SEARCH, gain=SEARCH_GAIN, rate=rate)
+
+
+def _start_of(past: Rate, size: int) -> Mark | None:
+    short = past.start is not None and past.end is not None and past.end.count - past.start.count < ENOUGH * size
+    return past.start if short else past.end
+
+
+def _new_block(past: Rate, stamp: Stamp, accepted: int) -> Block:
+    climbed = per_minute(accepted - past.climb.count, stamp.at - past.climb.at)
+    return Block(
+        rejections=1,
+        met=past.rate,
+        kept=past.estimate,
+        reached=min(past.survived, climbed) if past.phase >= Phase.CLIMB else 0,
+        learning=int(past.learning and past.phase != Phase.CRUISE),
+    )
+
+
+def _judged(record: Rate, size: int) -> Rate:
+    """The estimate that follows from the interval between the two boundaries."""
+    first, last, block = record.start, record.end, record.block
+    if first is None or last is None or last.count - first.count < ENOUGH * size:
+        return record
+    units, us = last.count - first.count, last.at - first.at
+    figure = min(block.met, per_minute(units, us))
+    if figure < (block.kept or block.met):
+        highest = min(block.met, per_minute(units, us - first.idle))
+        figure = min(highest, block.kept or highest)
+    unsure = (first.idle + last.idle) // 1_000 * WHOLE // max(1, us // 1_000)
+    return _concluded(record, sane(figure), unsure)
+
+
+def _outlasted(record: Rate) -> Rate:
+    """Forget what the outage seemed to teach."""
+    record = msgspec.structs.replace(record, start=None)
+    if not record.block.kept:
+        return record
+    return cruising(msgspec.structs.replace(record, estimate=record.block.kept))
+
+
+def _concluded(record: Rate, figure: int, unsure: int) -> Rate:
+    block = record.block
+    kept = block.kept
+    near = part(kept, min(MOST_UNSURE, unsure + (AGREES_LEARNING if block.learning else AGREES)))
+    if not kept:
+        return _climbing(record, figure, CLIMB_GAIN)
+    if figure > kept + near:
+        record = msgspec.structs.replace(record, learning=1)
+        return _climbing(record, max(figure, min(block.reached, part(figure, GROWN_MOST))), GROWN_GAIN)
+    if block.met <= part(kept, FALLEN) or figure < kept - near:
+        estimate = min(figure, part(kept, FALL))
+    elif block.reached > kept:
+        estimate = max(figure, min(block.reached, part(kept, DRIFT_LEARNING if block.learning else DRIFT)))
+    else:
+        estimate = max(figure, part(kept, DECAY))
+    if figure < kept - near:
+        return _climbing(record, estimate, CLIMB_GAIN)
+    return cruising(msgspec.structs.replace(record, estimate=sane(estimate)))
+
+
+def _climbing(record: Rate, estimate: int, gain: int) -> Rate:
+    """Go to an estimate that is not confirmed, and look for its confirmation."""
+    record = cruising(msgspec.structs.replace(record, estimate=sane(estimate)))
+    return msgspec.structs.replace(record, phase=Phase.CLIMB, gain=gain, survived=0)

@@ -1,0 +1,132 @@
+"""Tasks in real processes: none is lost, none has two owners, and whoever lost one is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.processes import runtime_parts as parts, task_parts
+from tests.processes.runtime_herd import Herd
+
+from cross_instance import Runtime
+from cross_instance.rules.operations import Snapshot, TaskState
+from cross_instance.tasks import TaskCancelled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SETTINGS: dict[str, Any] = {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000}}}
+IMPATIENT = SETTINGS | {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
+"""With times after which the silent are removed here."""
+
+
+@pytest.fixture
+def herd() -> Iterator[Herd]:
+    with Herd() as herd:
+        yield herd
+
+
+@pytest.fixture
+def runtime(tmp_path: Path) -> Iterator[Runtime]:
+    with Runtime("tester", settings=parts.settings_for(str(tmp_path), IMPATIENT)) as runtime:
+        yield runtime
+
+
+def test_killing_workers_loses_nothing_and_makes_no_second_owner(tmp_path: Path, herd: Herd, runtime: Runtime) -> None:
+    chance, killed = random.Random(4), dict[int, int]()
+
+    def start() -> int:
+        part = task_parts.SERVERS[len(herd.living) % 2]
+        return herd.start(part, folder=tmp_path, settings=SETTINGS, name=f"worker-{chance.random()}")
+
+    workers = [start() for _ in range(4)]
+    for pid in workers:
+        herd.hear("joined", pid)
+    handles = runtime.submit_many("effect", [()] * 400, queue="", max_deaths=100)
+    for turn in range(1, 5):
+        herd.hear("did", count=60 * turn)
+        dying = [workers.pop(chance.randrange(len(workers))) for _ in range(2)]
+        at = herd.kill(*dying)
+        killed |= dict.fromkeys(dying, at)
+        workers += [start() for _ in dying]
+    results = [handle.result(timeout=60) for handle in handles]
+    herd.hear_out()
+    assert {handle.status().state for handle in handles} == {TaskState.DONE}
+    print(f"{sum(result > 1 for result in results)} of {len(results)} tasks had to begin again")
+    for handle in handles:
+        begun = [event for event in herd.events if event.word == "began" and event.rest[0] == handle.task]
+        for before, after in pairwise(begun):
+            assert int(after.rest[1]) > int(before.rest[1]), "epochs rise"
+            assert after.at >= killed[before.pid], "only after its owner's death does another one own it"
+    done = [outcome for handle in handles for past in handle.status().attempts if (outcome := past.outcome) == "done"]
+    assert len(done) == len(handles), "each was finished once"
+
+
+def test_submitted_tasks_outlive_everybody(tmp_path: Path, herd: Herd) -> None:
+    submitter = herd.start(task_parts.submit, folder=tmp_path, settings=SETTINGS, count=150)
+    herd.hear("ready", submitter)
+    herd.kill(submitter)
+    submitted = {event.rest[0] for event in herd.events if event.word == "submitted"}
+    worker = herd.start(task_parts.serve, folder=tmp_path, settings=SETTINGS, name="later", until_idle=True)
+    herd.hear("left", worker)
+    assert {event.rest[0] for event in herd.events if event.word == "did"} == submitted
+    assert len(submitted) == 150
+
+
+@pytest.mark.parametrize("part", task_parts.SERVERS)
+def test_sigterm_drains(tmp_path: Path, herd: Herd, runtime: Runtime, part: Any) -> None:
+    worker = herd.start(part, folder=tmp_path, settings=SETTINGS, name="worker", concurrency=2)
+    running = runtime.submit("held", queue="worker")
+    herd.hear("began", worker)
+    os.kill(worker, signal.SIGTERM)
+    herd.until(lambda: runtime.submit("effect", queue="worker").status().state is TaskState.QUEUED)
+    herd.tell(worker, "go on")
+    assert running.result(timeout=30) == "done", "it was let end"
+    herd.hear("left", worker)
+    assert herd.end(worker) == 0
+    assert not [event for event in herd.events if event.word == "did" and event.at > herd.hear("spent", worker).at]
+
+
+@pytest.mark.parametrize("part", task_parts.SERVERS)
+def test_who_was_stopped_longer_than_its_lease_is_refused(
+    tmp_path: Path, herd: Herd, runtime: Runtime, part: Any
+) -> None:
+    zombie = herd.start(part, folder=tmp_path, settings=IMPATIENT, name="zombie")
+    handle = runtime.submit("held", queue="zombie")
+    herd.hear("began", zombie)
+    herd.stop(zombie, tmp_path / "runtime")
+    herd.until(lambda: [instance.instance_id for instance in runtime.run(Snapshot()).instances] == ["tester"])
+    heir = herd.start(task_parts.serve, folder=tmp_path, settings=IMPATIENT, name="heir")
+    herd.hear("began", heir)
+    os.kill(zombie, signal.SIGCONT)
+    herd.tell(zombie, "go on")
+    refused = herd.hear("refused", zombie)
+    assert refused.rest[2] in {"PermitError", "TaskCancelled", "CancelledError"}
+    herd.tell(heir, "go on")
+    assert handle.result(timeout=30) == "done"
+    assert [(past.instance_id, past.outcome) for past in handle.status().attempts] == [
+        ("zombie", "died"),
+        ("heir", "done"),
+    ]
+    herd.hear("spent", heir)
+    assert not [event for event in herd.events if (event.word, event.pid) == ("spent", zombie)]
+    anew = runtime.submit("effect", queue="zombie", stealable=False)
+    assert anew.result(timeout=30) == 1
+    assert herd.hear("did", zombie).rest[0] == anew.task, "it goes on"
+
+
+@pytest.mark.parametrize("part", task_parts.SERVERS)
+def test_others_see_and_cancel_what_runs(tmp_path: Path, herd: Herd, runtime: Runtime, part: Any) -> None:
+    worker = herd.start(part, folder=tmp_path, settings=SETTINGS, name="worker")
+    handle = runtime.submit("endless", queue="worker")
+    herd.hear("began", worker)
+    herd.until(lambda: handle.status().progress == "here")
+    assert handle.cancel().cancel_asked
+    with pytest.raises(TaskCancelled):
+        handle.result(timeout=30)
+    herd.hear("stopped", worker)

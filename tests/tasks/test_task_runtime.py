@@ -1,0 +1,79 @@
+"""Tasks with `Runtime`, at the embedded store and at one given ready made."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.runtime.doubles import Timeline, settings_in
+
+from cross_instance import AsyncRuntime, Runtime, StoreUnavailable
+from cross_instance.rules.operations import TaskState
+from cross_instance.tasks import TaskFailed, current_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(params=["embedded", "given"])
+def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
+    store = Timeline() if request.param == "given" else None
+    return Runtime("w", store=store, settings=settings_in(tmp_path))
+
+
+def test_the_same_works_without_asyncio(runtime: Runtime) -> None:
+    @runtime.task("double", retries=1, backoff=0.0)
+    def double(number: int) -> int:
+        if number < 0 and current_task().attempt == 1:
+            raise ValueError("negative")
+        return 2 * number
+
+    @runtime.task("refuse", retries=0)
+    async def refuse() -> None:
+        raise ValueError("never")
+
+    with runtime:
+        handles = runtime.submit_many(double, [(number,) for number in range(-3, 250)], key=lambda number: f"k{number}")
+        refused = runtime.submit("refuse")
+        assert runtime.submit("double", -3, key="k-3").existed
+        runtime.work(4, until_idle=True)
+        assert [handle.result() for handle in handles] == [2 * number for number in range(-3, 250)]
+        with pytest.raises(TaskFailed, match="never"):
+            refused.result()
+        assert dict(runtime.tasks.summary().states) == {TaskState.DONE: 253, TaskState.FAILED: 1}
+        assert [task.task for task in runtime.tasks.find("failed", kind="refuse")] == [refused.task]
+        assert runtime.tasks.retry(refused.task).state is TaskState.QUEUED
+        assert runtime.tasks.cancel(refused.task).state is TaskState.CANCELLED
+        assert runtime.tasks.purge("done", older_than=3600) == 0
+        assert runtime.tasks.purge("done") == 253
+
+
+def test_another_thread_drains_it(runtime: Runtime) -> None:
+    begun = threading.Event()
+
+    @runtime.task("signal")
+    def signal() -> None:
+        begun.set()
+
+    with runtime:
+        worker = threading.Thread(target=runtime.work)
+        worker.start()
+        runtime.submit("signal").result()
+        assert begun.is_set()
+        runtime.drain()
+        worker.join()
+        runtime.drain()  # nobody works any more
+
+
+def test_calls_are_tuples_and_keys_come_from_them(runtime: Runtime) -> None:
+    calls: Any = ["src/a"]
+    with runtime, pytest.raises(TypeError, match="each call is a tuple of arguments, not 'src/a'"):
+        runtime.submit_many("any", calls)
+
+
+def test_switched_off_there_are_no_tasks(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, enabled=False)
+    with pytest.raises(StoreUnavailable, match="switched off"):
+        Runtime("w", settings=settings).submit("any")
+    assert AsyncRuntime("w", settings=settings).drain() is None  # type: ignore[func-returns-value]

@@ -51,10 +51,10 @@ ROW = Row(
     shown="p50 µs",
     if_missed=(
         "a permit is two operations, each of which passes the gate, commits a transaction and is decided by rules in "
-        "Python on records that are decoded and encoded; the next table gives the parts. Two operations that decide "
-        "nothing already take more than three floors, since the file is written through its map and the floor is "
-        "half of what it was when the target was set. Cheaper calls round the rules and fewer decodings can save a "
-        "third; more than that takes compiled rules."
+        "Python. Two operations that only pass the gate and read and write the same records take more than two floors, "
+        "since the file is written through its map and the floor is half of what it was when the target was set; the "
+        "next table gives the parts. What was written last is not decoded again, and limits that a request does not "
+        "touch are left alone; what remains is spread over the whole path, and takes compiled rules to shorten."
     ),
     subjects=subjects,
     absent=absent(CONTENDERS),

@@ -147,7 +147,7 @@ class Book:
     def waiting(self, node: str) -> int:
         """The waiters below a node; the groups of an account, "" among them, are nodes of the queue."""
         return sum(
-            permit.state is State.WAITING and node in {*path_of(permit), f"{permit.account}#{permit.group}"}
+            permit.state is State.WAITING and node in {CLUSTER, *path_of(permit), f"{permit.account}#{permit.group}"}
             for permit in self.permits.values()
         )
 

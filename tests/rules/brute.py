@@ -146,4 +146,4 @@ def _name(order: Order) -> Name:
 
 
 def _is_below(node: str, permit: Permit) -> bool:
-    return node in (f"{permit.account}#{permit.group}", permit.account) or (node == CLUSTER and permit.clustered)
+    return node in (f"{permit.account}#{permit.group}", permit.account, CLUSTER)

@@ -10,6 +10,7 @@ from tests.rules.support import ACCOUNT, limits, requests, slots, tokens
 
 from cross_instance.rules.apply import apply
 from cross_instance.rules.operations import (
+    CLUSTER,
     AccountSpec,
     Acquire,
     Cancel,
@@ -24,8 +25,10 @@ from cross_instance.rules.operations import (
     Left,
     Operation,
     Priority,
+    Removing,
     Result,
     Settle,
+    Snapshot,
     Sweep,
     Swept,
     Waiting,
@@ -136,9 +139,13 @@ def test_law_5_ten_thousand_waiters_of_two_hundred_instances() -> None:
             assert calls[kind] <= 2 * short[name][kind] + 2, (name, kind, calls, short[name])
 
 
-@pytest.mark.parametrize("ending", [Leave, lambda incarnation: Sweep((incarnation,))], ids=["leave", "sweep"])
+@pytest.mark.parametrize(
+    "ending",
+    [Leave, lambda incarnation: Sweep((incarnation,)), lambda _: Join("i0", "successor", 2, "i0", "i0")],
+    ids=["leave", "sweep", "join"],
+)
 def test_who_goes_with_ten_thousand_waiters_costs_no_more_at_once_than_with_a_thousand(
-    ending: Callable[[int], Operation[Left | Swept]],
+    ending: Callable[[int], Operation[Any]],
 ) -> None:
     spec = limits(slots(1), requests(6_000, 100))
     costs = []
@@ -148,12 +155,31 @@ def test_who_goes_with_ten_thousand_waiters_costs_no_more_at_once_than_with_a_th
         more, steps = True, []
         while more:
             calls, answer = queue.cost(ending(queue.instances[0]))
-            assert isinstance(answer, Left | Swept)
-            more = answer.more
+            assert isinstance(answer, Left | Swept | Joined | Removing)
+            more = isinstance(answer, Removing) or (isinstance(answer, Left | Swept) and answer.more)
             steps.append(calls.total() - calls["bytes"])
         costs.append(max(steps))
         assert len(steps) == waiters // STEP + 1
     assert costs[1] <= 1.1 * costs[0]
+
+
+def test_a_look_without_counts_costs_the_same_whatever_waits() -> None:
+    spec = limits(slots(1), requests(6_000, 100))
+    looks = [Queue(2, waiters, spec).cost(Snapshot(counts=False))[0].total() for waiters in (10, 2_000)]
+    assert looks[1] == looks[0]
+
+
+def test_the_first_limit_of_the_cluster_and_its_end_change_no_waiter() -> None:
+    """They look at how each stands; what is read whole and written are the accounts and the permits held."""
+    costs = []
+    for waiters in (10, 2_000):
+        queue = Queue(2, waiters, limits(slots(1)))
+        for spec in (limits(slots(5)), AccountSpec()):
+            calls, answer = queue.cost(Configure(queue.instances[0], CLUSTER, spec))
+            assert isinstance(answer, Configured)
+            assert calls["scan"] <= waiters + 30
+            costs.append(calls["get"] + calls["put"] + calls["delete"])
+    assert costs[2:] == costs[:2]
 
 
 def test_an_uncontended_pair_is_one_operation_each_and_few_calls() -> None:

@@ -11,11 +11,13 @@ from cross_instance.rules.operations import (
     Beaten,
     Configure,
     Duplicate,
+    Entry,
     Fenced,
     Heartbeat,
     Join,
     Joined,
     Leave,
+    Removing,
     Snapshot,
     Wake,
     Workload,
@@ -27,7 +29,7 @@ from cross_instance.rules.tables import INCARNATIONS, NODE, TOLD
 ONE_SLOT = limits(slots(1))
 
 
-def join(case: Case, name: str, nonce: str, machine: str = "machine", **rest: object) -> Joined | Duplicate:
+def join(case: Case, name: str, nonce: str, machine: str = "machine", **rest: object) -> Joined | Duplicate | Removing:
     return case.run(Join(name, nonce, 7, machine, "host", **rest))  # type: ignore[arg-type]
 
 
@@ -97,7 +99,7 @@ class TestHeartbeats:
     def test_they_carry_the_workload_and_keep_it_when_they_carry_none(self) -> None:
         case = Case()
         one = case.join("one")
-        workload = Workload(pending=3, active_models=(("openai", "gpt-4o", 5),), stealable=({"id": "x"},))
+        workload = Workload(pending=3, active_models=(("openai", "gpt-4o", 5),), stealable=(Entry("x"),))
         case.run(Heartbeat(one, workload))
         case.wait(SECOND)
         case.run(Heartbeat(one))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance.rules import (
+    broadcasts,
     locks,
     operations as ops,
     permits,
@@ -33,6 +34,7 @@ RULES: dict[type[ops.Operation[Any]], Callable[[Tables, Any, ops.Instant], ops.R
     ops.Cancel: permits.cancel,
     ops.Join: registry.join,
     ops.Heartbeat: registry.heartbeat,
+    ops.Steal: broadcasts.steal,
     ops.Leave: registry.leave,
     ops.Sweep: registry.sweep,
     ops.Configure: registry.configure,

@@ -2,6 +2,8 @@
 
 1. Reading a node brings its limits to the operation's instant, so that whoever asks sees the present.
 2. Only what has changed is written: what encodes to the bytes that were read is left alone.
+3. A waiter counts at the cluster's node while its account does; a permit that was charged, while it says so itself.
+   So the first limit of the cluster changes no waiter, however many there are.
 """
 
 from __future__ import annotations
@@ -139,7 +141,7 @@ class Ledger:
 
     def path(self, permit: Permit) -> Path:
         """The nodes whose limits hold for a permit, narrowest first; a model without a pattern has no group."""
-        route = (permit.account, permit.group, permit.clustered)
+        route = (permit.account, permit.group, self._is_clustered(permit))
         path = self._paths.get(route)
         if path is None:
             names = [group_node(permit.account, permit.group)] if permit.group else []
@@ -149,11 +151,16 @@ class Ledger:
             path = self._paths[route] = [(name, self.new_node(name)) for name in names]
         return path
 
+    def _is_clustered(self, permit: Permit) -> bool:
+        if permit.state is records.State.WAITING:
+            permit.clustered = self.new_node(permit.account).clustered
+        return permit.clustered
+
     def line(self, permit: Permit) -> Path:
         """The nodes at which a permit queues: those of its path, below them also the group of models without one."""
         if permit.group:
             return self.path(permit)
-        route = (permit.account, permit.clustered)
+        route = (permit.account, self._is_clustered(permit))
         line = self._lines.get(route)
         if line is None:
             group = group_node(permit.account, "")

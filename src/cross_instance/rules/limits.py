@@ -114,7 +114,7 @@ def carry_over(new: Limit, old: Limit, at: Instant) -> None:
         new.cap, new.level = old.cap, old.level
     else:
         unguarded = old.level // old.den + old.burst - old.cap
-        new.level = new.low = min(new.level, unguarded * new.den)
+        new.level = new.low = max(min(new.level, unguarded * new.den), -EXACT + 1)
         note(new, new.cap * new.den)
     new.at = max(new.at, old.at)
     if (new.anchor, new.period) == (old.anchor, old.period):
@@ -163,8 +163,8 @@ def set_guard(limit: Limit, spread: int) -> None:
     shift = (cap - limit.cap) * limit.den
     if shift:
         limit.cap = cap
-        limit.level += shift
-        limit.low += shift
+        limit.level = max(limit.level + shift, -EXACT + 1)
+        limit.low = max(limit.low + shift, -EXACT + 1)
         limit.peaks = [(at, level + shift) for at, level in limit.peaks]
 
 
@@ -229,7 +229,7 @@ def is_excess(limit: Limit, units: int) -> bool:
 def _refill_time(limit: Limit, lack: int, at: Instant) -> int:
     if limit.anchor is not None:
         return max(1, limit.anchor + (limit.window + 1) * limit.period - at.wall)
-    return -(-lack // limit.num) + max(0, limit.at - at.mono)
+    return min(-(-lack // limit.num) + max(0, limit.at - at.mono), FOREVER)
 
 
 def charge(node: Node, costs: Units) -> list[int]:
@@ -278,7 +278,7 @@ def credit(limit: Limit, units: int, mark: int) -> None:
     if not mark:
         return
     highest = max([level for charge, level in limit.peaks if charge >= mark], default=limit.level)
-    returned = min(units * limit.den, limit.cap * limit.den - max(highest, limit.level))
+    returned = min(units * limit.den, limit.cap * limit.den - max(highest, limit.level), EXACT - 1)
     if returned > 0:
         limit.level += returned
         limit.low += returned

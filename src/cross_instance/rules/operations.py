@@ -62,6 +62,7 @@ from cross_instance.rules.values import (
     AccountSpec as AccountSpec,
     Costs as Costs,
     Data as Data,
+    Entry as Entry,
     FlowState as FlowState,
     InstanceState as InstanceState,
     Instant as Instant,
@@ -189,7 +190,11 @@ class Duplicate(Result, frozen=True, kw_only=True):
     machine: str
 
 
-class Join(Operation["Joined | Duplicate"], frozen=True):
+class Removing(Result, frozen=True, kw_only=True):
+    """An earlier incarnation of this id is gone in part; repeat the operation, with the same `nonce`."""
+
+
+class Join(Operation["Joined | Duplicate | Removing"], frozen=True):
     """Enter the registry. `nonce` makes a repeated Join the same one.
 
     `machine` identifies host and boot: with `holds_lock` the caller holds the kernel's lock on the instance's file,
@@ -210,16 +215,39 @@ class Join(Operation["Joined | Duplicate"], frozen=True):
 
 
 class Beaten(Result, frozen=True, kw_only=True):
-    """The instance is alive; `taken` are the ids of stealable entries that others took since the last beat."""
+    """The instance is alive; `taken` are the ids of its entries that others took, until it was `told`."""
 
     taken: tuple[str, ...] = ()
 
 
 class Heartbeat(Operation["Beaten | Fenced"], frozen=True):
-    """Say that the instance lives, and how it stands (None: as before)."""
+    """Say that the instance lives, and how it stands (None: as before).
+
+    `broadcast`: the workload is news of its queue. `told` are the ids of entries that it knows to be taken: they need
+    not be repeated to it, and may be offered again.
+    """
 
     incarnation: int
     workload: Workload | None = None
+    broadcast: bool = False
+    told: tuple[str, ...] = ()
+
+
+class Stolen(Result, frozen=True, kw_only=True):
+    """`entry` is the thief's from now on, and was the `victim`'s (an instance id); None: there was nothing to take."""
+
+    entry: Entry | None = None
+    victim: str = ""
+
+
+class Steal(Operation["Stolen | Fenced"], frozen=True):
+    """Take one entry that another instance offers, the oldest of the highest class.
+
+    A `seq` that was answered with an entry is answered with the same one again.
+    """
+
+    incarnation: int
+    seq: int
 
 
 class Left(Result, frozen=True, kw_only=True):
@@ -281,9 +309,14 @@ class World(Result, frozen=True, kw_only=True):
 
 
 class Snapshot(Operation[World], frozen=True):
-    """Look at everything; changes nothing."""
+    """Look at everything; changes nothing.
+
+    `counts` False leaves 0 for what each instance holds and waits for, and for the ghosts of each node: then it does
+    not go through permits and waiters, and costs the same however many there are.
+    """
 
     lengthy: ClassVar[bool] = True
+    counts: bool = True
 
 
 class Locked(Result, frozen=True, kw_only=True):

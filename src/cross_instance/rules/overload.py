@@ -3,7 +3,8 @@
 1. A Retry-After pauses the whole account for everyone; the longest of several holds.
 2. The first rejection of an epoch of a model group (or of an account's other models) moves it, drains the buckets that
    were hit and, without a Retry-After, pauses for
-   2^k s ± 20 %, k being the rejections in a row with fewer than three accepted requests between (at most 32 s).
+   2^k s ± 20 %, k being the rejections in a row with fewer than three accepted requests between (at most 32 s);
+   requests granted before the overload do not count.
    Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
 3. Nothing is learned from exhausted quota: waiting does not help there.
 4. A told limit replaces a preset or a guess, never what the user configured. Where several models tell different
@@ -32,12 +33,17 @@ def hear(ledger: Ledger, op: Settle, permit: Permit) -> None:
     """Take in what a settled permit reports."""
     account = ledger.new_node(permit.account)
     signals = op.signals
-    if op.outcome is Outcome.SUCCESS and account.accepted < ACCEPTED_BETWEEN:
+    if op.outcome is Outcome.SUCCESS and account.accepted < ACCEPTED_BETWEEN and not _is_echo(ledger, permit):
         account.accepted += 1
     if op.outcome in (Outcome.REJECTED, Outcome.OVERLOADED) and signals.exhausted is None:
         _pause(ledger, account, op, permit)
     for told in signals.told:
         _believe(ledger, permit, told)
+
+
+def _is_echo(ledger: Ledger, permit: Permit) -> bool:
+    """Whether a permit was granted before the last overload."""
+    return ledger.path(permit)[0][1].epochs != permit.epochs
 
 
 def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> None:

@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cross_instance.rules.operations import AccountSpec, Kind, Source, Workload
+from cross_instance.rules.operations import AccountSpec, Entry, Kind, Source, Workload
 
 FORMAT = 1
 """The newest form of what is stored: it rises with every new value of an enumeration, so that an earlier version that
@@ -160,7 +160,11 @@ class Standing(Record):
 
 
 class Instance(Record):
-    """A live instance; `deadline` is when it counts as silent."""
+    """A live instance; `deadline` is when it counts as silent.
+
+    `broadcast_at` is when it last told its queue (mono µs, 0: never), `taken` the ids of its entries that were stolen
+    and of which it need be told, `stolen` what it stole last: seq, entry, victim.
+    """
 
     instance_id: str
     nonce: str
@@ -177,6 +181,15 @@ class Instance(Record):
     workload: Workload
     accounts: list[str] = []
     taken: list[str] = []
+    broadcast_at: int = 0
+    stolen: tuple[int, Entry, str] | None = None
+
+
+class Lost(Record):
+    """The ids of entries that were taken from an instance before it was removed, at a wall time (µs)."""
+
+    at: int
+    taken: list[str]
 
 
 class HeldLock(Record):
@@ -199,3 +212,4 @@ decode_instance = msgspec.msgpack.Decoder(Instance).decode
 decode_published = msgspec.msgpack.Decoder(Published).decode
 decode_told = msgspec.msgpack.Decoder(dict[str, tuple[tuple[Kind, int, int, bool, bool, int], ...]]).decode
 decode_lock = msgspec.msgpack.Decoder(HeldLock).decode
+decode_lost = msgspec.msgpack.Decoder(Lost).decode

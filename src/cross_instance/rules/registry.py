@@ -6,7 +6,8 @@
    Its incarnation is fenced: it can no longer acquire or settle until it joins anew.
 4. Silence is measured on the store's clock, which stands still while the machine sleeps.
 5. The tasks that an instance ran go back to where it took them from.
-6. Who leaves or dies with very many waiters is removed in steps, oldest first; nothing is granted to it in between.
+6. Who leaves, dies or is replaced with very many waiters is removed in steps, oldest first; nothing is granted to it
+   in between.
 7. There is a node for the cluster only while a live instance limits it: without one, permits are cheaper.
 """
 
@@ -15,10 +16,10 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules import checks, records, usage
+from cross_instance.rules import broadcasts, checks, records, usage
 from cross_instance.rules.admission import admit, free_slots, uncharge_path
 from cross_instance.rules.ledger import Ledger
-from cross_instance.rules.limits import fill_reserve
+from cross_instance.rules.limits import BUCKETS, fill_reserve
 from cross_instance.rules.operations import (
     CLUSTER,
     SECOND,
@@ -32,6 +33,7 @@ from cross_instance.rules.operations import (
     Joined,
     Leave,
     Left,
+    Removing,
     Sweep,
     Swept,
     Workload,
@@ -65,25 +67,26 @@ GRACE = 30 * SECOND
 """How long the slots of a silent instance stay counted: its calls may still run."""
 
 STEP = 500
-"""How many permits and waiters one `Leave` or `Sweep` ends at most, in about 7 ms: nobody stands long at the gate for
-them."""
+"""How many permits and waiters one `Leave`, `Sweep` or `Join` ends at most, in about 7 ms: nobody stands long at the
+gate for them."""
 
 
-def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
+def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate | Removing:
     """Decide a `Join`."""
     checks.join(op)
     ledger = Ledger(tables, at)
-    known = tables.get(named(INSTANCE_ID, op.instance_id))
-    if known is not None:
-        incarnation = int.from_bytes(known)
-        present = ledger.instance(incarnation)
-        if present is not None and present.nonce == op.nonce:
-            return Joined(at=at, incarnation=incarnation)
-        if present is not None:
-            same_machine = present.machine == op.machine and op.holds_lock
-            if not same_machine and present.deadline > at.mono:
-                return Duplicate(at=at, pid=present.pid, machine=present.host)
-            remove(ledger, incarnation, certain=same_machine)
+    earlier = int.from_bytes(tables.get(named(INSTANCE_ID, op.instance_id)) or b"")
+    present = ledger.instance(earlier)
+    if present is not None:
+        if present.nonce == op.nonce:
+            return Joined(at=at, incarnation=earlier)
+        same_machine = present.machine == op.machine and op.holds_lock
+        if not same_machine and present.deadline > at.mono:
+            return Duplicate(at=at, pid=present.pid, machine=present.host)
+        if not remove(ledger, earlier, certain=same_machine, most=STEP).gone:
+            admit(ledger)
+            ledger.close()
+            return Removing(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices))
     incarnation = _next_incarnation(tables, at)
     instance = Instance(
         instance_id=op.instance_id,
@@ -100,6 +103,7 @@ def join(tables: Tables, op: Join, at: Instant) -> Joined | Duplicate:
         deadline=at.mono + op.timeout,
         workload=Workload(),
     )
+    broadcasts.come_back(ledger, instance)
     ledger.add_instance(incarnation, instance)
     tables.put(named(INSTANCE_ID, op.instance_id), incarnation.to_bytes(8))
     tables.put(beat_key(instance.deadline, incarnation), b"")
@@ -117,7 +121,8 @@ def _next_incarnation(tables: Tables, at: Instant) -> int:
 
 
 def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
-    """Decide a `Heartbeat`."""
+    """Decide a `Heartbeat`. Raises `ValueError` for a workload that cannot be stored."""
+    broadcasts.check(op)
     ledger = Ledger(tables, at)
     instance = ledger.instance(op.incarnation)
     if instance is None:
@@ -125,9 +130,7 @@ def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
     tables.delete(beat_key(instance.deadline, op.incarnation))
     instance.beat_at, instance.deadline = at.wall, at.mono + instance.timeout
     tables.put(beat_key(instance.deadline, op.incarnation), b"")
-    if op.workload is not None:
-        instance.workload = op.workload
-    taken, instance.taken = tuple(instance.taken), []
+    taken = broadcasts.receive(instance, op, at)
     for account in instance.accounts:
         let_told_fade(ledger, account)
         if account != CLUSTER and ledger.live_flow(account, op.incarnation).asleep:
@@ -135,7 +138,7 @@ def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
             ledger.touched.add(account)
     admit(ledger)
     ledger.close()
-    return Beaten(at=at, wakes=tuple(ledger.wakes), taken=taken)
+    return Beaten(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), taken=taken)
 
 
 def leave(tables: Tables, op: Leave, at: Instant) -> Left:
@@ -202,7 +205,7 @@ class Removal(NamedTuple):
     ended: int
 
 
-def remove(ledger: Ledger, incarnation: int, *, certain: bool, most: int | None = None) -> Removal:
+def remove(ledger: Ledger, incarnation: int, *, certain: bool, most: int) -> Removal:
     """Take an instance out of everything. `certain`: it is known to be dead, not only silent.
 
     Where it has more than `most` permits and waiters, only the oldest are ended; the others are passed over in the
@@ -211,7 +214,7 @@ def remove(ledger: Ledger, incarnation: int, *, certain: bool, most: int | None 
     instance = ledger.live_instance(incarnation)
     ledger.wakes.extend(leave_tasks(ledger.tables, incarnation, ledger.at, died=True))
     seqs = _unended(ledger, incarnation, most)
-    gone = most is None or len(seqs) <= most
+    gone = len(seqs) <= most
     if not gone:
         for account in instance.accounts:
             if account != CLUSTER:
@@ -219,18 +222,19 @@ def remove(ledger: Ledger, incarnation: int, *, certain: bool, most: int | None 
     for seq in seqs[:most]:
         _end_permit(ledger, incarnation, seq, certain)
     if gone:
+        broadcasts.part(ledger, instance, certain=certain)
         _withdraw(ledger, incarnation, instance)
     return Removal(gone, len(seqs[:most]))
 
 
-def _unended(ledger: Ledger, incarnation: int, most: int | None) -> list[int]:
+def _unended(ledger: Ledger, incarnation: int, most: int) -> list[int]:
     """The oldest permits and waiters of an instance, one more than `most` where it has as many."""
     seqs = (
         unpack_one(key[9:])[0]
         for key, value in ledger.tables.scan(numbered(PERMIT, incarnation))
         if records.decode_standing(value).state is not State.GHOST
     )
-    return list(islice(seqs, None if most is None else most + 1))
+    return list(islice(seqs, most + 1))
 
 
 def _withdraw(ledger: Ledger, incarnation: int, instance: Instance) -> None:
@@ -326,30 +330,42 @@ def _follow_cluster(ledger: Ledger) -> None:
 
 
 def _uncover(ledger: Ledger) -> None:
-    """Count nothing at the cluster's node any more, and let everybody in who waited for it alone."""
+    """Count nothing at the cluster's node any more, and let everybody in who waited for it alone.
+
+    What a permit was charged there is forgotten: a later node for the cluster has not charged it.
+    """
     ledger.drop_node(CLUSTER)
-    for key, _ in [*ledger.tables.scan(NODE)]:
-        name = key[1:-1].decode()
+    for name in _accounts(ledger):
         ledger.new_node(name).clustered = False
-        if "#" not in name:
-            ledger.touched.add(name)
-    for key, _ in [*ledger.tables.scan(PERMIT)]:
-        ledger.known_permit(unpack_one(key[1:9])[0], unpack_one(key[9:])[0]).clustered = False
+        ledger.touched.add(name)
+    for permit in _taken(ledger):
+        permit.clustered = False
+        permit.marks = permit.marks[: BUCKETS * len(ledger.path(permit))]
 
 
 def _cover_by_cluster(ledger: Ledger) -> None:
     """Count at a new cluster node what was granted and queued before there was one."""
     cluster = ledger.new_node(CLUSTER)
     cluster.busy = ledger.now  # larger than in any tag that is left of an earlier cluster node
-    for key, _ in [*ledger.tables.scan(NODE)]:
-        ledger.new_node(key[1:-1].decode()).clustered = True
-    for key, value in [*ledger.tables.scan(PERMIT)]:
-        permit = records.decode_permit(value)
+    for name in _accounts(ledger):
+        account = ledger.new_node(name)
+        account.clustered = True
+        cluster.held += account.held
+        cluster.waiting += account.waiting
+        if account.waiting:
+            cluster.children.append(name)
+    for permit in _taken(ledger):
         permit.clustered = True
-        ledger.tables.put(key, records.encode(permit))
-        if permit.state is State.WAITING:
-            cluster.waiting += 1
-            if permit.account not in cluster.children:
-                cluster.children.append(permit.account)
-        else:
-            cluster.held += 1
+
+
+def _accounts(ledger: Ledger) -> list[str]:
+    names = [key[1:-1].decode() for key, _ in ledger.tables.scan(NODE)]
+    return [name for name in names if name != CLUSTER and "#" not in name]
+
+
+def _taken(ledger: Ledger) -> list[Permit]:
+    """All that hold what they were charged: held, offered, and ghosts. Waiters are passed over unread."""
+    found = [
+        key for key, value in ledger.tables.scan(PERMIT) if records.decode_standing(value).state is not State.WAITING
+    ]
+    return [ledger.known_permit(unpack_one(key[1:9])[0], unpack_one(key[9:])[0]) for key in found]

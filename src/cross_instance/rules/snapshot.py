@@ -20,18 +20,10 @@ if TYPE_CHECKING:
     from cross_instance.rules.tables import Tables
 
 
-def snapshot(tables: Tables, _: Snapshot, at: Instant) -> World:
+def snapshot(tables: Tables, op: Snapshot, at: Instant) -> World:
     """Decide a `Snapshot`."""
     ledger = Ledger(tables, at)
-    held: Counter[int] = Counter()
-    waiting: Counter[int] = Counter()
-    ghosts: Counter[str] = Counter()
-    for key, value in tables.scan(PERMIT):
-        state = records.decode_standing(value).state
-        if state is State.GHOST:
-            ghosts.update(name for name, _ in ledger.path(records.decode_permit(value)))
-        else:
-            (waiting if state is State.WAITING else held)[unpack_one(key[1:9])[0]] += 1
+    held, waiting, ghosts = _count(ledger) if op.counts else (Counter[int](), Counter[int](), Counter[str]())
     instances = {unpack_one(key[1:])[0]: records.decode_instance(value) for key, value in tables.scan(INSTANCE)}
     names = [key[1:-1].decode() for key, _ in tables.scan(NODE)]
     return World(
@@ -42,6 +34,20 @@ def snapshot(tables: Tables, _: Snapshot, at: Instant) -> World:
         nodes=tuple(_node(ledger, name, instances, ghosts[name]) for name in names),
         locks=held_locks(ledger),
     )
+
+
+def _count(ledger: Ledger) -> tuple[Counter[int], Counter[int], Counter[str]]:
+    """What each incarnation holds and waits for, and the ghosts at each node: it goes through all permits."""
+    held: Counter[int] = Counter()
+    waiting: Counter[int] = Counter()
+    ghosts: Counter[str] = Counter()
+    for key, value in ledger.tables.scan(PERMIT):
+        state = records.decode_standing(value).state
+        if state is State.GHOST:
+            ghosts.update(name for name, _ in ledger.path(records.decode_permit(value)))
+        else:
+            (waiting if state is State.WAITING else held)[unpack_one(key[1:9])[0]] += 1
+    return held, waiting, ghosts
 
 
 def _instance(incarnation: int, of: Instance, held: int, waiting: int) -> InstanceState:
@@ -59,6 +65,8 @@ def _instance(incarnation: int, of: Instance, held: int, waiting: int) -> Instan
         workload=of.workload,
         held=held,
         waiting=waiting,
+        heard_at=of.deadline - of.timeout,
+        broadcast_at=of.broadcast_at,
     )
 
 

@@ -187,7 +187,7 @@ def settle(tables: Records, op: Settle, at: Instant) -> Settled | None:
     if op.usage is not None and not _correct(node, permit, units_of(op.usage), at):
         return None
     node.held -= 1
-    if node.accepted < ACCEPTED_BETWEEN:
+    if node.accepted < ACCEPTED_BETWEEN and permit.epochs == node.epochs:
         node.accepted += 1
     if op.delay != node.spread:
         measure(node, op.delay)

@@ -6,7 +6,6 @@ Units: times and durations are integer microseconds, rates are units per period,
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  # msgspec reads the annotations
 from enum import IntEnum, StrEnum
 
 import msgspec
@@ -159,8 +158,25 @@ class Signals(Data, frozen=True):
 NO_SIGNALS = Signals()
 
 
+class Entry(Data, frozen=True):
+    """Work that an application offers to others: they see what it is, and take it by its id.
+
+    `enqueued_at`: since when it waits (wall µs); `duration` (µs) and `rounds`: what it is expected to take.
+    """
+
+    id: str
+    tool: str = ""
+    priority: Priority = Priority.NORMAL
+    enqueued_at: int = 0
+    duration: int | None = None
+    rounds: int | None = None
+
+
 class Workload(Data, frozen=True):
-    """What an instance says of its own work: the coordinator's queue state, sent with heartbeats."""
+    """What an instance says of its own work: the coordinator's queue state, sent with heartbeats.
+
+    `latency` (µs) is the mean of its tasks, `last_completed` when the last one ended (wall µs).
+    """
 
     pending: int = 0
     orchestrations: int = 0
@@ -168,7 +184,7 @@ class Workload(Data, frozen=True):
     last_completed: int | None = None
     active_models: tuple[tuple[str, str, int], ...] = ()
     """Provider, model, and since when (wall µs)."""
-    stealable: tuple[Mapping[str, str | int | None], ...] = ()
+    stealable: tuple[Entry, ...] = ()
 
 
 class Wake(Data, frozen=True):
@@ -200,7 +216,8 @@ class LimitState(Data, frozen=True):
 
 
 class InstanceState(Data, frozen=True):
-    """One live instance. `joined_at`, `beat_at`: wall µs."""
+    """One live instance. `joined_at`, `beat_at`: wall µs; `heard_at` is its last beat too, and `broadcast_at` when it
+    last told its queue (0: never), on the clock that decides (mono µs)."""
 
     incarnation: int
     instance_id: str
@@ -215,6 +232,8 @@ class InstanceState(Data, frozen=True):
     workload: Workload
     held: int
     waiting: int
+    heard_at: int = 0
+    broadcast_at: int = 0
 
 
 class FlowState(Data, frozen=True):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from cross_instance.testing.conformance import (
     admission,
     asynchronous,
+    broadcasts,
     configuration,
     delivery,
     lifecycle,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TASKS = (tasks, stealing, task_keeping)
-THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, delivery, *TASKS)
+THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, broadcasts, delivery, *TASKS)
 SEEDS = range(4)
 
 LAWS: tuple[Law, ...] = (

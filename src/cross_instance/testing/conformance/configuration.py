@@ -11,6 +11,7 @@ from cross_instance.rules.operations import (
     Join,
     Kind,
     Lock,
+    Outcome,
     Refused,
     Signals,
     Source,
@@ -184,6 +185,57 @@ def the_cluster_is_limited_while_somebody_says_so(scene: Scene) -> None:
     for request in (held, waiter, again):
         request.settle()
     require(scene.node().held == 0, "and every permit counted where it did")
+
+
+@law()
+def a_new_cluster_limit_counts_what_is_queued(scene: Scene) -> None:
+    """Published while calls run and wait in several accounts, it holds for all of them, and each is counted once."""
+    actor, other = scene.instance("a", slots(2)), scene.instance("b", slots(1), account="other")
+    held = [actor.hold(), actor.hold(), other.hold(account="other")]
+    waiters = [actor.wait(), other.wait(account="other")]
+    actor.publish(slots(2), account=CLUSTER)
+    cluster = scene.node(CLUSTER)
+    require((cluster.held, cluster.waiting) == (3, 2), f"three are held, two wait: {cluster}")
+    held[2].settle()
+    require(not any(waiter.offered for waiter in waiters), "two of two are still held")
+    held[0].settle()
+    held[1].settle()
+    for waiter in waiters:
+        waiter.take().settle()
+    cluster = scene.node(CLUSTER)
+    require((cluster.held, cluster.waiting) == (0, 0), f"and nothing is left of them: {cluster}")
+
+
+@law()
+def a_new_cluster_limit_gets_nothing_back_that_it_did_not_give(scene: Scene) -> None:
+    """What was charged before there was a cluster limit, or to an earlier one, is not returned to it."""
+    actor = scene.instance("a", slots(9))
+    before = actor.hold()
+    actor.publish(requests(10), account=CLUSTER)
+    earlier = actor.hold()
+    actor.publish(account=CLUSTER)
+    actor.publish(requests(10), account=CLUSTER)
+    own = actor.hold()
+    left = scene.available(Kind.REQUESTS, CLUSTER)
+    for request in (before, earlier):
+        request.settle(Outcome.IGNORED)
+    require(scene.available(Kind.REQUESTS, CLUSTER) == left, f"{left} were left, and nothing of it was returned")
+    own.settle(Outcome.IGNORED)
+    require(scene.available(Kind.REQUESTS, CLUSTER) == left + 1, "its own is")
+    require(scene.node(CLUSTER).held == 0, "and all that were held are counted out")
+
+
+@law(Need.CLOCK)
+def a_beat_tells_of_reserves_that_no_longer_fit(scene: Scene) -> None:
+    """Where a told limit fades at a beat and the reserves exceed what is left, the beat's answer says so."""
+    actor = scene.instance("a", requests(60, 10, MINUTE, source=Source.PRESET), slots(9))
+    actor.hold(model="big").settle(signals=Signals(told=(Told(Kind.REQUESTS, 600),)))
+    published = actor.publish(requests(60, 10, MINUTE, source=Source.PRESET), slots(9), reserve=100)
+    require(published.notices == (), f"100 of 600 can be reserved: {published}")
+    scene.pass_time(60 * MINUTE)
+    topics = [notice.topic for notice in actor.beat().notices]
+    require(topics == ["reserve-scaled"], f"100 of 60 cannot: {topics}")
+    require(actor.beat().notices == (), "it is said once")
 
 
 @law()

@@ -8,14 +8,18 @@ from cross_instance.rules.operations import (
     SECOND,
     Beaten,
     Duplicate,
+    Entry,
     Fenced,
     Joined,
+    Priority,
+    Removing,
+    Snapshot,
     Stale,
     Sweep,
     Workload,
 )
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import Actor, Scene, requests, require, slots
+from cross_instance.testing.conformance.scene import ACCOUNT, Actor, Scene, requests, require, slots
 
 GRACE = 30 * SECOND
 """How long the slots of a silent instance stay counted."""
@@ -172,6 +176,25 @@ def many_dead_are_removed_in_steps(scene: Scene) -> None:
 
 
 @law()
+def many_waiters_are_replaced_in_steps(scene: Scene) -> None:
+    """Who joins under the id of a dead instance with very many waiters repeats it until all of them are gone."""
+    dead, other = scene.instance("d", slots(1)), scene.instance("o", slots(1))
+    dead.hold()
+    for _ in range(STEP):
+        dead.ask()
+    behind = other.wait()
+    again = msgspec.structs.replace(dead.identity, nonce="other", pid=100)
+    answer = scene.run(again)
+    require(isinstance(answer, Removing), f"{STEP + 1} are more than one operation ends: {answer}")
+    behind.take()
+    require(len(scene.world().instances) == 2, "nobody has joined yet")
+    answer = scene.run(again)
+    require(isinstance(answer, Joined) and answer.incarnation > dead.incarnation, f"the second is the last: {answer}")
+    require((scene.node().waiting, scene.node().held) == (0, 1), "nothing is left of the dead one")
+    require(isinstance(dead.beat(), Fenced), "and it is fenced")
+
+
+@law()
 def a_new_incarnation_publishes_anew(scene: Scene) -> None:
     """Who joined anew is told to publish its limits before it may ask."""
     scene.instance("a", slots(1)).leave()
@@ -188,7 +211,7 @@ def the_living_are_shown(scene: Scene) -> None:
     actor = scene.instance("a", slots(1))
     actor.hold()
     actor.wait()
-    entry: dict[str, str | int | None] = {"id": "t-1", "priority": "high", "size": 3, "note": None}
+    entry = Entry("t-1", "search", Priority.HIGH, 1_000, None, 3)
     workload = Workload(7, 2, 1_500, 12, (("openai", "gpt-4o", 5),), (entry,))
     actor.beat(workload)
     actor.beat()
@@ -196,3 +219,23 @@ def the_living_are_shown(scene: Scene) -> None:
     require(len(shown) == 1 and shown[0].workload == workload, f"its workload is shown: {shown}")
     require((shown[0].held, shown[0].waiting) == (1, 1), "one permit held, one waited for")
     require((shown[0].host, shown[0].pid) == ("here.example", 4_711), "and who it is")
+
+
+@law(Need.CLOCK)
+def a_look_need_not_count(scene: Scene) -> None:
+    """A snapshot without counts shows all but what each instance holds and waits for, and the ghosts of each node."""
+    silent, actor = scene.instance("s", slots(3)), scene.instance("a", slots(3))
+    silent.hold()
+    scene.pass_time(TIMEOUT)
+    actor.beat(Workload(7))
+    scene.run(Sweep())
+    actor.hold()
+    actor.ask()
+    actor.wait()
+    counted, quick = scene.world(), scene.run(Snapshot(counts=False))
+    require([(one.held, one.waiting) for one in counted.instances] == [(2, 1)], f"one is left: {counted.instances}")
+    instances = tuple(msgspec.structs.replace(one, held=0, waiting=0) for one in counted.instances)
+    require(quick.instances == instances, f"only its counts are missing: {quick.instances}")
+    require([node.ghosts for node in counted.nodes if node.node == ACCOUNT] == [1], "the silent one left a ghost")
+    nodes = tuple(msgspec.structs.replace(node, ghosts=0) for node in counted.nodes)
+    require(quick.nodes == nodes, f"what a node holds and who waits at it is known without counting: {quick.nodes}")

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def state(scene: Scene) -> World:
     """The world without what moves by itself: instants, and levels that refill."""
     world = scene.run(Snapshot())
-    instances = tuple(msgspec.structs.replace(instance, beat_at=0) for instance in world.instances)
+    instances = tuple(msgspec.structs.replace(instance, beat_at=0, heard_at=0) for instance in world.instances)
     locks = tuple(msgspec.structs.replace(lock, expires_at=0) for lock in world.locks)
     return msgspec.structs.replace(
         world, at=msgspec.structs.replace(world.at, mono=0, wall=0), instances=instances, locks=locks

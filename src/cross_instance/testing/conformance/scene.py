@@ -34,6 +34,7 @@ from cross_instance.rules.operations import (
     Outcome,
     Priority,
     Refused,
+    Removing,
     Result,
     Settle,
     Settled,
@@ -169,6 +170,8 @@ class Actor:
         self.name = name
         self.identity = Join(name, f"{name}/nonce", pid=4_711, machine="here", host="here.example")
         joined = scene.run(self.identity)
+        while isinstance(joined, Removing):
+            joined = scene.run(self.identity)
         if not isinstance(joined, Joined):
             raise ConformanceError(f"{name} could not join: {joined}")
         self.incarnation = joined.incarnation
@@ -230,9 +233,9 @@ class Actor:
         require(request.waiting, f"{self.name} should wait, and got {request.answer}")
         return request
 
-    def beat(self, workload: Workload | None = None) -> Result:
+    def beat(self, workload: Workload | None = None, **said: Any) -> Result:
         """Send a heartbeat."""
-        return self.scene.run(Heartbeat(self.incarnation, workload))
+        return self.scene.run(Heartbeat(self.incarnation, workload, **said))
 
     def leave(self) -> Left:
         """Leave the registry."""

@@ -139,6 +139,21 @@ def pauses_without_a_word_grow(scene: Scene) -> None:
     require(pauses == [1, 2, 4, 8, 16, 32, 1, 2], f"the pauses were {pauses} s")
 
 
+@law(Need.CLOCK)
+def what_was_sent_before_an_overload_does_not_end_it(scene: Scene) -> None:
+    """Requests granted before an overload say nothing of the time after it, however late their responses come."""
+    actor = scene.instance("a", requests(60_000, 1_000, MINUTE))
+    slow = [actor.hold() for _ in range(5)]
+    pauses = []
+    for _ in range(2):
+        actor.hold().settle(Outcome.REJECTED, signals=Signals(kind=Kind.REQUESTS), draw=1 << 31)
+        pauses.append((scene.node().paused_until - scene.world().at.mono) // SECOND)
+        scene.pass_time(40 * SECOND)
+        for permit in slow:
+            permit.settle()
+    require(pauses == [1, 2], f"the pauses were {pauses} s")
+
+
 @law()
 def jitter_stays_within_a_fifth(scene: Scene) -> None:
     """The draw spreads a pause by no more than 20 % either way."""

@@ -23,6 +23,7 @@ from cross_instance.rules.operations import (
     Configure,
     Configured,
     Costs,
+    Entry,
     Fenced,
     Granted,
     Heartbeat,
@@ -41,6 +42,7 @@ from cross_instance.rules.operations import (
     Snapshot,
     Source,
     Stale,
+    Steal,
     Sweep,
     Swept,
     Told,
@@ -121,6 +123,7 @@ class Crowd:
             (self._configure, 5),
             (self._join, 0.7),
             (self._beat, 8),
+            (lambda: Steal(self._anyone(), self.random.randrange(4)), 4),
             (lambda: Leave(self._anyone()), 0.3),
             (self._sweep, 3),
             (self._lock, 3),
@@ -282,7 +285,13 @@ class Crowd:
 
     def _beat(self) -> Heartbeat:
         pending = self.random.randrange(9)
-        return Heartbeat(self._anyone(), self.random.choice((None, Workload(pending, latency=5 * pending))))
+        entries = tuple(Entry(f"entry-{number}", priority=Priority(number)) for number in range(pending % 4))
+        return Heartbeat(
+            self._anyone(),
+            self.random.choice((None, Workload(pending, latency=5 * pending, stealable=entries))),
+            broadcast=self.random.random() < 0.5,
+            told=self.random.choice(((), ("entry-0",), ("entry-1", "entry-2"))),
+        )
 
     def _sweep(self) -> Sweep:
         return Sweep((self._anyone(),) if self.random.random() < 0.15 else ())

@@ -2,13 +2,13 @@
 
 1. Cut off, an instance takes permits from its last fair share (`outage`), until its last heartbeat is as old as the
    heartbeat timeout: then the others count it as gone, and it gets no more. Who never had a share gets none.
-2. While the store answers, nothing is decided here. That it answers again is found out by the heartbeat thread:
-   callers do not wait for that.
+2. While the store answers, nothing is decided here. That it answers again is found out by the heartbeat thread, which
+   tries what failed: a store that takes heartbeats and no requests is still out of reach. Callers do not wait for that.
 3. What the share is follows from a look at the store: after an account was used for the first time, then with the
    heartbeat. All instances together give such looks a hundredth of the store's time.
-4. What was granted meanwhile is charged in the store afterwards, as far as its buckets have anything: a provider's
-   bucket, which they mirror, never holds less than nothing. Calls still under way take slots there.
-5. Ends of permits that the store granted are told to it later.
+4. What was granted meanwhile is charged in the store before the outage is over, and pauses are told (`debts`).
+5. Ends of permits that the store granted, or may have granted, are told to it later.
+6. Trouble with what must be durable is no outage: permits need no durable file.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from cross_instance import events
-from cross_instance.errors import InstanceFenced, PermitError, StoreUnavailable
+from cross_instance.debts import PAUSING, Debts, Loan
 from cross_instance.outage import Outage, Sight
-from cross_instance.protocol import Rejoin, Wait, drive, negotiate
 from cross_instance.rules.operations import (
     FOREVER,
     SECOND,
@@ -30,41 +28,31 @@ from cross_instance.rules.operations import (
     Beaten,
     Cancel,
     Configured,
+    Fenced,
     Granted,
     Instant,
     Joined,
     Outcome,
-    Priority,
+    Refused,
     Result,
     Settle,
     Settled,
     Snapshot,
+    Waiting,
     World,
 )
 
 if TYPE_CHECKING:
+    from cross_instance.errors import StoreUnavailable
     from cross_instance.membership import Membership
-    from cross_instance.protocol import Step
     from cross_instance.rules.operations import Operation
-    from cross_instance.stores.base import Permit
 
 PERMITS = frozenset({Acquire, Settle, Cancel})
 """The operations that can be decided without the store."""
 LOOKS = 100
 """Looks at the store are this many times longer apart than what all instances need for one."""
 
-
 NO_PERMITS = "there are no permits until it answers"
-
-
-class Loan:
-    """A permit that was granted from the share: what was asked, and how it ended (None: its call is under way)."""
-
-    __slots__ = ("ending", "question")
-
-    def __init__(self, question: Acquire) -> None:
-        self.question = question
-        self.ending: Settle | None = None
 
 
 class Fallback:
@@ -72,27 +60,33 @@ class Fallback:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
+        self._lock = threading.RLock()
         self.reset()
 
     def reset(self) -> None:
-        """Know nothing: the instance has left, or is a forked child."""
+        """Know nothing: the instance has left."""
         self.outage: Outage | None = None
-        self.loans: dict[Permit, Loan] = {}
-        """What is still to be charged in the store."""
+        self.debts = Debts(self._membership)
+        self.loans = self.debts.loans
         self.world: World | None = None
         """The store at the last look."""
         self.is_look_due = False
         self._held: dict[int, Acquire] = {}
+        self._asked: set[int] = set()
         self._paused: dict[str, int] = {}
         self._contact = Instant(0, 0)
         self._silent_at = 0
         self._next_look = 0.0
+
+    def become_child(self) -> None:
+        """Know nothing in a forked child, where a thread that does not exist may have held the lock."""
         self._lock = threading.RLock()
+        self.reset()
 
     @property
     def is_busy(self) -> bool:
         """Whether the heartbeat thread has something to do here soon."""
-        return self.outage is not None or bool(self.loans) or (self.is_look_due and self._may_look())
+        return self.outage is not None or self.debts.are_due or (self.is_look_due and self._may_look())
 
     def _may_look(self) -> bool:
         return self._membership.accounts.published() != () and time.monotonic() >= self._next_look
@@ -104,18 +98,38 @@ class Fallback:
         self._contact = result.at
         kind = type(op)
         if kind is Acquire:
-            if type(result) is Granted:
-                self._held[op.seq] = op  # type: ignore[attr-defined, assignment]  # an Acquire
+            self._note_asked(op.seq, op, result)  # type: ignore[attr-defined, arg-type]  # an Acquire
         elif kind is Settle:
-            question = self._held.pop(op.seq, None)  # type: ignore[attr-defined]
-            if result.paused_until and question is not None:  # type: ignore[attr-defined]  # a Settled
-                self._paused[question.account] = result.paused_until  # type: ignore[attr-defined]
+            self._note_settled(op, result)  # type: ignore[arg-type]  # each operation is paired with its result
         elif kind is Cancel:
             self._held.pop(op.seq, None)  # type: ignore[attr-defined]
+            self._asked.discard(op.seq)  # type: ignore[attr-defined]
         else:
             self._note(result)
-        if self.outage is not None:
-            self._end()
+
+    def interrupted(self, op: Operation[Any]) -> None:
+        """Nobody waits for an answer any more: the store may have decided the operation."""
+        if isinstance(op, Acquire):
+            self._asked.add(op.seq)
+
+    def _note_asked(self, seq: int, question: Acquire, answer: Result) -> None:
+        kind = type(answer)
+        if kind is Granted:
+            self._held[seq] = question
+        if kind is Waiting:
+            self._asked.add(seq)
+        elif self._asked:
+            self._asked.discard(seq)
+
+    def _note_settled(self, op: Settle, settled: Settled) -> None:
+        question = self._held.pop(op.seq, None)
+        if settled.paused_until and question is not None:
+            self._paused[question.account] = settled.paused_until
+        if not settled.known and self.debts.uncharged:
+            question = self.debts.uncharged.pop((op.incarnation, op.seq), None)
+            if question is not None:
+                self._hear(question, op, _said_until(op, settled.at.mono))
+                self._membership.nudge()
 
     def _note(self, result: Result) -> None:
         if isinstance(result, Joined | Beaten):
@@ -123,24 +137,34 @@ class Fallback:
             self._silent_at = min(result.at.mono + timeout, FOREVER)
             if isinstance(result, Joined):
                 self._held.clear()
+                self._asked.clear()
+                self.debts.uncharged.clear()
         elif isinstance(result, World):
             self.world, self.is_look_due = result, False
         elif isinstance(result, Configured):
             self.is_look_due = True
             self._membership.nudge()
+        if isinstance(result, Joined | Fenced):  # the share was another incarnation's
+            self._end()
 
     # --- what is decided without it ----------------------------------------------------------------------------
 
-    def begin(self, error: StoreUnavailable) -> bool:
-        """The store cannot be reached: go on with the share. False where this instance has not joined, or left."""
+    def begin(self, error: StoreUnavailable, op: Operation[Any] | None = None) -> bool:
+        """The store cannot be reached, with `op`: go on with the share.
+
+        False where this instance has not joined, or left, and where others than permits may be at fault.
+        """
         membership = self._membership
         with self._lock:
-            if not membership.incarnation:
+            if not membership.incarnation or (op is not None and op.durable):
                 return False
             if self.outage is None:
                 self.outage = Outage(error, membership.store.now, self._sight())
                 self._tell_begin(self.outage)
                 membership.nudge()
+            if op is not None:
+                self.outage.failed[type(op)] = op
+                self.interrupted(op)
             return True
 
     def _sight(self) -> Sight:
@@ -164,18 +188,44 @@ class Fallback:
             if isinstance(op, Acquire):
                 return None if self.outage is None else self._acquire(self.outage, op)
             assert isinstance(op, Settle | Cancel)
-            name = (op.incarnation, op.seq)
-            loan = self.loans.get(name)
-            if loan is None and self.outage is None:
+            return self._close(op)
+
+    def _close(self, op: Settle | Cancel) -> Any:
+        name, outage = (op.incarnation, op.seq), self.outage
+        loan = self.loans.get(name)
+        if loan is None:
+            if outage is None:
                 return None
-            if loan is None:
-                self._held.pop(op.seq, None)
-                self._membership.later(op)
-            elif isinstance(op, Settle) and op.outcome is not Outcome.IGNORED:
-                loan.ending = op
-            else:
-                del self.loans[name]
-            return Settled(at=_now(self._membership), known=True) if self.outage is None else self.outage.end(op)
+            self._hand_over(op)
+            return outage.end(op)
+        at = _now(self._membership)
+        answer = Settled(at=at, known=True) if outage is None else outage.end(op)
+        if isinstance(op, Cancel) or op.outcome is Outcome.IGNORED:
+            del self.loans[name]
+        else:
+            loan.ending = op
+            until = _said_until(op, at.mono) if outage is None else answer.paused_until  # type: ignore[union-attr]
+            self._hear(loan.question, op, until)
+        return answer
+
+    def _hand_over(self, op: Settle | Cancel) -> None:
+        """Have the store told later, unless it cannot know the permit."""
+        known = self._held.pop(op.seq, None) is not None or op.seq in self._asked
+        if isinstance(op, Settle):
+            said = op.signals.retry_after
+            self._membership.later(op, 0 if said is None else self._membership.store.now() + said)
+        elif known:
+            self._membership.later(op)
+
+    def _hear(self, question: Acquire, op: Settle, until: int) -> None:
+        """A call has ended that the store does not know: it is to be told of the pause, where that is news."""
+        if op.outcome not in PAUSING or op.signals.exhausted is not None:
+            return
+        account, nodes = question.account, () if self.world is None else self.world.nodes
+        seen = max((node.paused_until for node in nodes if node.node == account), default=0)
+        if until > max(seen, self._paused.get(account, 0), self._membership.store.now()):
+            self._paused[account] = until
+            self.debts.hear(question, op, until)
 
     def _acquire(self, outage: Outage, question: Acquire) -> Any:
         if outage.is_over():
@@ -184,6 +234,9 @@ class Fallback:
         if type(answer) is Granted:
             outage.granted += 1
             self.loans[question.incarnation, question.seq] = Loan(question)
+        elif type(answer) is Refused and question.seq in self._asked:  # nobody will ask the store again
+            self._asked.discard(question.seq)
+            self._membership.later(Cancel(question.incarnation, question.seq))
         return answer
 
     def _tell_begin(self, outage: Outage) -> None:
@@ -200,7 +253,7 @@ class Fallback:
         )
 
     def note_stop(self) -> None:
-        """Say once that the share has run out, when it has."""
+        """Say once that the share has run out, when it has, to waiters too."""
         outage = self.outage
         if outage is not None and outage.is_over() and not outage.is_told_stopped:
             outage.is_told_stopped = True
@@ -211,15 +264,32 @@ class Fallback:
                 shares={},
                 seconds=0.0,
             )
+            outage.wake(self._membership.waiters)
 
     # --- afterwards --------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """The store takes heartbeats again: charge, try what failed, and be as before; for the heartbeat thread.
+
+        Raises `StoreUnavailable` where something still fails, and what `Debts.repay` raises.
+        """
+        outage = self.outage
+        if outage is None:
+            return
+        self.debts.repay()
+        asked = outage.failed.get(Acquire)
+        if isinstance(asked, Acquire):
+            self.debts.try_again(asked)
+        if Snapshot in outage.failed:
+            self._membership.insist(Snapshot(counts=False))
+        self._end()
+        self.is_look_due = True
 
     def _end(self) -> None:
         with self._lock:
             outage, self.outage = self.outage, None
             if outage is None:
                 return
-            outage.wake(self._membership.waiters)
             self._membership.events.tell(
                 events.STORE_RECOVERED,
                 f"the store {self._membership.address} can be used again after {outage.seconds():.1f} s; "
@@ -227,99 +297,30 @@ class Fallback:
                 seconds=outage.seconds(),
                 permits=outage.granted,
             )
+        outage.wake(self._membership.waiters)
         self._membership.nudge()
 
     def repay(self) -> None:
-        """Charge in the store what was granted without it; for the heartbeat thread.
-
-        Raises `InstanceFenced` where this instance was removed and cannot join anew: then there is nobody to charge.
-        """
-        try:
-            for name in list(self.loans):
-                if self.outage is not None:
-                    return
-                self._repay(name)
-                self.is_look_due = True
-        except InstanceFenced:
-            self.loans.clear()
-            raise
-
-    def _repay(self, name: Permit) -> None:
-        membership, loan = self._membership, self.loans.get(name)
-        if loan is None:
-            return
-        membership.insist(Cancel(*name))  # the store may have been asked before it was lost
-        debt = Debt(membership, loan.question)
-        with suppress(PermitError):
-            drive(negotiate(debt, None, membership.store.now), debt.perform)
-        with self._lock:
-            known = self.loans.pop(name, None)
-        charged = (debt.incarnation, debt.seq)
-        if debt.question is None:
-            return
-        if known is None:
-            self._tell(Cancel(*charged))
-        elif known.ending is not None or charged != name:
-            usage = None if known.ending is None else known.ending.usage
-            self._tell(Settle(*charged, Outcome.ERROR, usage))
-
-    def _tell(self, op: Cancel | Settle) -> None:
-        try:
-            self._membership.insist(op)
-        except StoreUnavailable:
-            self._membership.later(op)
-            raise
+        """Tell the store what it does not know yet; for the heartbeat thread. Raises what `Debts.repay` raises."""
+        if self.outage is None and self.debts.are_due:
+            self.debts.repay()
+            self.is_look_due = True
 
     def refresh(self) -> None:
         """Look at the store to know the share, unless that was done lately; for the heartbeat thread."""
         if self.outage is not None or not self._may_look():
             return
         begun = time.monotonic()
-        world = self._membership.run(Snapshot())
+        world = self._membership.run(Snapshot(counts=False))
         ended = time.monotonic()
         self._next_look = ended + LOOKS * (ended - begun) * len(world.instances)
 
 
-class Debt:
-    """A request that has been sent already, asked for again (a `protocol.Request`): it is charged now or never.
-
-    It keeps its name unless its instance has joined anew since.
-    """
-
-    timeout = 0
-    task: str | None = None
-    task_epoch = 0
-
-    def __init__(self, membership: Membership, question: Acquire) -> None:
-        self.membership = membership
-        self.question: Acquire | None = question
-        self.provider, _, self.account = question.account.partition("/")
-        self.model = question.model
-        self.incarnation, self.seq = question.incarnation, question.seq
-        self._costs = question.costs
-        if self.incarnation != membership.incarnation:
-            self.rename()
-
-    def rename(self) -> None:
-        """Be of the present incarnation."""
-        self.incarnation, self.seq = self.membership.incarnation, next(self.membership.seqs)
-
-    def operation(self) -> Acquire:
-        """The question for the present limits of the account."""
-        route = self.membership.accounts.resolve(self.provider, self.model, self.account)
-        self.question = Acquire(
-            self.incarnation, self.seq, *route, self.model, Priority.CRITICAL, self._costs, timeout=0
-        )
-        return self.question
-
-    def perform(self, step: Step) -> object:
-        """Take a step of the protocol; none of them waits."""
-        if isinstance(step, Rejoin):
-            self.membership.rejoin(step.incarnation)
-            return None
-        assert not isinstance(step, Wait)
-        return self.membership.insist(step)
-
-
 def _now(membership: Membership) -> Instant:
     return Instant(membership.store.now(), time.time_ns() // 1000)
+
+
+def _said_until(op: Settle, now: int) -> int:
+    """How long the end of a call pauses its account; at least a moment, where it was not said for how long."""
+    said = op.signals.retry_after
+    return now + (SECOND if said is None else said)

@@ -7,10 +7,15 @@
     ├── PermitError
     │   ├── RateLimitExceeded    a permit cannot be had within its timeout, or the provider says no
     │   └── RequestTooLarge      one request exceeds a limit by itself
-    └── StoreUnavailable
-        ├── StoreBusy            another process holds the store and does not let go
-        ├── StoreCorrupt         a file is damaged; says which and how to go on
-        └── StoreFull            no room on the disk
+    ├── PayloadError             a task's argument or result is not JSON-like, or too large
+    ├── StoreUnavailable
+    │   ├── StoreBusy            another process holds the store and does not let go
+    │   ├── StoreCorrupt         a file is damaged; says which and how to go on
+    │   └── StoreFull            no room on the disk
+    └── TaskError
+        ├── TaskCancelled        the task was cancelled, or is to end
+        ├── TaskFailed           it failed for good, or its owners died with it too often
+        └── TaskUnknown          the store has no such task (any more)
 
 All of them are raised with a message for people: what, where, and what would be right.
 """
@@ -100,3 +105,32 @@ class StoreFull(StoreUnavailable):
 
 class StoreCorrupt(StoreUnavailable):
     """A file of the store is damaged; the message names it and the way on."""
+
+
+class PayloadError(CrossInstanceError, ValueError):
+    """What goes into a task or comes out of it is not JSON-like, or too large; the message says where."""
+
+
+class TaskError(CrossInstanceError):
+    """Base of what can become of a task other than a result."""
+
+
+class TaskCancelled(TaskError):
+    """The task was cancelled; raised inside of one: it is to end."""
+
+
+class TaskFailed(TaskError):
+    """The task `task` of this `kind` has failed; `state` is "failed", or "dead" where its owners died with it too
+    often. `error` is the end of the last attempt's traceback."""
+
+    def __init__(self, task: str, kind: str, state: str, error: str) -> None:
+        last = error.strip().rpartition("\n")[2]
+        super().__init__(f"task {task} ({kind}) is {state}" + (f": {last}" if last else ""))
+        self.task = task
+        self.kind = kind
+        self.state = state
+        self.error = error
+
+
+class TaskUnknown(TaskError):
+    """The store has no such task: it never was, or was purged."""

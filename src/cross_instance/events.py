@@ -49,6 +49,8 @@ INSTANCE_REJOINED = "instance-rejoined"
 """This instance had been removed, and has joined anew."""
 INSTANCE_TAKEN_OVER = "instance-taken-over"
 """This instance had been removed, and cannot join anew: another process has its id."""
+PRESENCE_UNUSABLE = "presence-unusable"
+"""The lock files of this machine cannot be used: nobody sees at once who has ended, only by his silence."""
 INSTANCE_REMOVED = "instance-removed"
 """Another instance ended or fell silent without leaving. `removed`: its id."""
 

@@ -1,10 +1,12 @@
 """Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
 
-1. It beats at the configured interval, and removes with each beat who fell silent.
+1. It beats at the configured interval, and removes with each beat who fell silent. Then it keeps the instance's lock
+   file; trouble with that is no trouble with the store, and stops no beat.
 2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
    second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
    Handing over never blocks and is safe from a finaliser, in any thread.
+   What is sent late says of a pause how much of it is left.
 4. Nothing stops it but `stop`. Trouble with the store is told once, and once more when it is over.
 5. While the store is out of reach it tries four times a second to beat; when that works, it settles what came from
    the instance's share meanwhile (`degraded`).
@@ -18,20 +20,22 @@ import threading
 import time
 from collections import deque
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
 
 from cross_instance import events
 from cross_instance.clocks import ClockWatch
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
 from cross_instance.presence import file_name
-from cross_instance.rules.operations import Fenced, Heartbeat, Snapshot, Sweep
+from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cross_instance.lookout import Lookout, Trace
     from cross_instance.membership import Membership
-    from cross_instance.rules.operations import Instant, Operation, World
+    from cross_instance.rules.operations import Instant, Operation, Result, World
 
 log = logging.getLogger("cross_instance")
 
@@ -43,6 +47,20 @@ REPUBLISH_EVERY = 3600.0
 """Seconds between publications of the same accounts."""
 
 
+class Late(NamedTuple):
+    """An operation that could not be sent in time; see `Pulse.later`."""
+
+    op: Operation[Any]
+    until: int
+
+    def at(self, now: int) -> Operation[Any]:
+        """What is to be said at an instant."""
+        if not self.until or not isinstance(self.op, Settle):
+            return self.op
+        signals = msgspec.structs.replace(self.op.signals, retry_after=max(0, self.until - now))
+        return msgspec.structs.replace(self.op, signals=signals)
+
+
 class Pulse:
     """Beats for one membership until it is stopped."""
 
@@ -50,8 +68,8 @@ class Pulse:
         self._membership = membership
         self._lookout = lookout
         self._interval = interval
-        self._inbox: SimpleQueue[Operation[Any] | None] = SimpleQueue()
-        self._unsent: deque[Operation[Any]] = deque()
+        self._inbox: SimpleQueue[Late | None] = SimpleQueue()
+        self._unsent: deque[Late] = deque()
         self._clocks = ClockWatch()
         self._stopping = False
         self._dozing = False
@@ -67,9 +85,12 @@ class Pulse:
         self._inbox.put(None)
         self._thread.join()
 
-    def later(self, op: Operation[Any]) -> None:
-        """Take over an operation; it is sent at once, and again until the store has answered."""
-        self._inbox.put(op)
+    def later(self, op: Operation[Any], until: int = 0) -> None:
+        """Take over an operation; it is sent at once, and again until the store has answered.
+
+        `until`: when the pause ends that it tells of (the store's µs; 0: it tells of none, or just now).
+        """
+        self._inbox.put(Late(op, until))
 
     def watch(self) -> None:
         """Somebody waits from now on."""
@@ -108,11 +129,11 @@ class Pulse:
     def _receive(self, patience: float) -> None:
         """Wait for something to do, and collect what was handed over."""
         try:
-            op = self._inbox.get(timeout=max(0.0, patience))
+            late = self._inbox.get(timeout=max(0.0, patience))
             while True:
-                if op is not None:
-                    self._unsent.append(op)
-                op = self._inbox.get_nowait()
+                if late is not None:
+                    self._unsent.append(late)
+                late = self._inbox.get_nowait()
         except Empty:
             return
 
@@ -128,23 +149,31 @@ class Pulse:
 
     def beat(self) -> None:
         """Say that the instance lives, and remove who fell silent or died."""
+        try:
+            self._beat()
+        finally:
+            self._membership.keep_presence()
+        self.look()
+        self._membership.fallback.refresh()
+
+    def _beat(self) -> None:
         membership = self._membership
-        membership.keep_presence()
         incarnation = membership.incarnation
         beaten = membership.run(Heartbeat(incarnation))
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
         self._look_at_clocks(beaten.at)
         self._sweep(Sweep())
-        self.look()
-        membership.fallback.refresh()
 
     def tick(self) -> None:
         """What is done often while somebody waits, or the store is out of reach or was."""
         fallback = self._membership.fallback
         if fallback.outage is not None:
             fallback.note_stop()
-            self.beat()
+            self._beat()
+            self._receive(0.0)
+            self._send(self._membership.insist)
+            fallback.recover()
         else:
             self.look()
         fallback.repay()
@@ -160,10 +189,14 @@ class Pulse:
 
     def look(self) -> None:
         """Find the dead of this machine, and have the store give back what they held."""
-        traces = self._lookout.look()
+        try:
+            traces = self._lookout.look()
+        except OSError as error:
+            self._membership.note_unseen(error)
+            return
         if not traces:
             return
-        world = self._membership.run(Snapshot())
+        world = self._membership.run(Snapshot(counts=False))
         dead = self._known_dead(traces, world)
         if dead:
             self._sweep(Sweep(tuple(sorted(dead.values()))))
@@ -193,12 +226,20 @@ class Pulse:
 
     def flush(self) -> None:
         """Send what was handed over, in order; what a store out of reach does not take stays for the next time."""
-        while self._unsent and self._membership.fallback.outage is None:
+        if self._membership.fallback.outage is None:
+            self._send(self._membership.run)
+
+    def _send(self, run: Callable[[Operation[Any]], Result]) -> None:
+        store = self._membership.store
+        while self._unsent:
+            op = self._unsent[0].at(store.now())
             try:
-                self._membership.run(self._unsent[0])
+                run(op)
             except CrossInstanceError:
                 raise
             except Exception:
                 self._unsent.popleft()
                 raise
             self._unsent.popleft()
+            if isinstance(op, Cancel):
+                store.forget((op.incarnation, op.seq))

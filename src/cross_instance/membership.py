@@ -24,21 +24,25 @@ from cross_instance import events
 from cross_instance._version import __version__
 from cross_instance.accounts import Accounts
 from cross_instance.degraded import Fallback
-from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
+from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
 from cross_instance.heartbeat import Pulse
 from cross_instance.lookout import Lookout
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.protocol import MAX_REJOINS
 from cross_instance.rules.operations import (
     SECOND,
     Configured,
     Duplicate,
+    Fenced,
     Join,
     Leave,
+    Removing,
     Result,
 )
 from cross_instance.steady import SteadyStore
 from cross_instance.stores.folder import describe
+from cross_instance.workload import OwnWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,7 +59,8 @@ R = TypeVar("R", bound=Result)
 class Membership:
     """An instance at a store. `incarnation` is 0, and `store` unset, while it has not joined.
 
-    `trouble` says what keeps it from the store, `taken_over` that another process has its id (None: neither).
+    `trouble` says what keeps it from the store, `unseen` from its lock file, `taken_over` that another process has its
+    id (None: nothing).
     """
 
     store: SteadyStore
@@ -69,6 +74,7 @@ class Membership:
         *,
         owns_store: bool = True,
         session_id: str = "",
+        cwd: str = "",
     ) -> None:
         self.instance_id = instance_id
         self.settings = settings
@@ -81,13 +87,16 @@ class Membership:
         self.accounts = Accounts(settings, instance_id)
         self.events = Events(instance_id)
         self.fallback = Fallback(self)
+        self.work = OwnWork(self)
         self.trouble: str | None = None
+        self.unseen: str | None = None
         self.taken_over: str | None = None
         self._noticed: dict[Notice, None] = {}
         self._guessed: set[str] = set()
         self._named = instance_id
         self._forked = False
         self._session_id = session_id
+        self._cwd = cwd or _cwd()
         self._open_store = open_store
         self._owns_store = owns_store
         self._presence: Presence | None = None
@@ -146,19 +155,22 @@ class Membership:
 
     def _admit(self) -> None:
         """Enter the registry, and publish what holds across accounts."""
-        joined = self.store.run(
-            Join(
-                instance_id=self.instance_id,
-                nonce=uuid.uuid4().hex,
-                pid=os.getpid(),
-                machine=self.machine,
-                host=platform.node(),
-                session_id=self._session_id,
-                cwd=_cwd(),
-                version=__version__,
-                timeout=round(self.settings.heartbeat_timeout * SECOND),
-            )
+        join = Join(
+            instance_id=self.instance_id,
+            nonce=uuid.uuid4().hex,
+            pid=os.getpid(),
+            machine=self.machine,
+            host=platform.node(),
+            holds_lock=self.unseen is None,
+            session_id=self._session_id,
+            cwd=self._cwd,
+            version=__version__,
+            timeout=round(self.settings.heartbeat_timeout * SECOND),
         )
+        joined = self.store.run(join)
+        while isinstance(joined, Removing):
+            self.report(joined)
+            joined = self.store.run(join)
         self.report(joined)
         if isinstance(joined, Duplicate):
             raise DuplicateInstance(self.instance_id, joined.pid, joined.machine)
@@ -175,7 +187,7 @@ class Membership:
             pid=os.getpid(),
             session_id=self._session_id,
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            cwd=_cwd(),
+            cwd=self._cwd,
             host=platform.node(),
             store=self.address,
             version=__version__,
@@ -198,6 +210,7 @@ class Membership:
                 raise InstanceFenced(message) from error
             text = f"instance {self.instance_id} was not known any more; it joins anew"
             self.events.tell(events.INSTANCE_REJOINED, text, incarnation=self.incarnation)
+        self.work.say_again()
 
     def note_taken_over(self, message: str) -> None:
         """Another process has this instance's id: told once, and shown in the status until it is over."""
@@ -211,10 +224,23 @@ class Membership:
         Raises `DuplicateInstance` where another process has taken the id meanwhile.
         """
         with self._lock:
-            if self._presence is not None:
+            if self._presence is None:
+                return
+            try:
                 with self._usable_folder() as folder:
                     self._presence.renew(self._card())
                     self.machine = machine_of(folder)
+            except StoreUnavailable as error:
+                self.note_unseen(error)
+            else:
+                self.unseen = None
+
+    def note_unseen(self, error: Exception) -> None:
+        """The lock files cannot be used: told once, and shown in the status until this instance's own can be."""
+        if self.unseen is None:
+            text = f"others cannot see at once when a process of this machine ends: {error}"
+            self.events.tell(events.PRESENCE_UNUSABLE, text)
+        self.unseen = str(error)
 
     def leave(self, user: object, *, at_exit: bool = False) -> None:
         """Leave with the last user: waiters are dropped, permits still held are given back as charged.
@@ -225,9 +251,15 @@ class Membership:
             self.users.discard(user)
             if self.users or not self.incarnation:
                 return
+        self._settle_up()
+        with self._lock:
+            if self.users or not self.incarnation:
+                return
             incarnation, self.incarnation = self.incarnation, 0
             store, presence, pulse = self.store, self._presence, self._pulse
             self._presence = self._pulse = None
+            self.work = OwnWork(self)
+            self.fallback.reset()
         assert presence is not None
         assert pulse is not None
         known = False
@@ -241,9 +273,14 @@ class Membership:
             log.warning("instance %s could not say that it leaves: %s", self.instance_id, error)
         finally:
             presence.release(remove=known)
-            self.fallback.reset()
             if not (at_exit and self.waiters):
                 self._close_store(store)
+
+    def _settle_up(self) -> None:
+        try:
+            self.fallback.debts.repay()
+        except CrossInstanceError as error:
+            log.warning("what %s used without its store is not charged: %s", self.instance_id, error)
 
     def quit(self) -> None:
         """Leave whoever still uses it: the process ends."""
@@ -256,10 +293,12 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._presence = self._pulse = None
+        self.work = OwnWork(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)
-        self.fallback.reset()
+        self.unseen = None
+        self.fallback.become_child()
 
     # --- the store -------------------------------------------------------------------------------------------
 
@@ -284,17 +323,30 @@ class Membership:
         self.answered(result)
         return result
 
+    def ask(self, make: Callable[[int], Operation[R | Fenced]]) -> R:
+        """Run an operation of the present incarnation; where that was removed, join anew first.
+
+        Raises `StoreUnavailable`, and `InstanceFenced` where it cannot join anew.
+        """
+        for _ in range(MAX_REJOINS + 1):
+            incarnation = self.incarnation
+            answer = self.run(make(incarnation))
+            if not isinstance(answer, Fenced):
+                return answer
+            self.rejoin(incarnation)
+        raise InstanceFenced(f"{self.instance_id} is removed whenever it joins")
+
     def insist(self, op: Operation[R]) -> R:
         """The same in the store itself, whatever stands in for it. Raises `StoreUnavailable`."""
         result = self.store.insist(op)
         self.answered(result)
         return result
 
-    def later(self, op: Operation[Any]) -> None:
-        """Have the heartbeat thread send an operation; forgotten where the instance has left."""
+    def later(self, op: Operation[Any], until: int = 0) -> None:
+        """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""
         pulse = self._pulse
         if pulse is not None:
-            pulse.later(op)
+            pulse.later(op, until)
 
     def begin_waiting(self, permit: Permit) -> None:
         """A permit waits from now on: watch the neighbours."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -44,7 +44,7 @@ from cross_instance.stores.memory import MemoryStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from cross_instance.rules.operations import NodeState, World
+    from cross_instance.rules.operations import NodeState, Operation, World
     from cross_instance.rules.permits import Answer
     from cross_instance.stores.base import Permit
 
@@ -73,6 +73,8 @@ class Outage:
         self.error = error
         self.granted = 0
         """Permits granted from the share."""
+        self.failed: dict[type[Operation[Any]], Operation[Any]] = {}
+        """The operations that did not reach the store, the last of each kind."""
         self.shares: dict[str, Share] = {}
         """By account, "" for the limit across all of them; empty where there is none (any more)."""
         self.is_told_stopped = False
@@ -199,6 +201,6 @@ class Outage:
         return self._store.run(msgspec.structs.replace(op, signals=signals))
 
     def wake(self, permits: Iterable[Permit]) -> None:
-        """Have the waiters ask again, which will be elsewhere."""
+        """Have the waiters ask again, which will be elsewhere; they may come and go meanwhile."""
         now = self._clock()
-        self.mailboxes.deliver([Wake(*permit, now) for permit in permits])
+        self.mailboxes.deliver([Wake(*permit, now) for permit in tuple(permits)])

@@ -21,7 +21,7 @@ from cross_instance.protocol import Rejoin, Step, Wait, drive, drive_async, nego
 from cross_instance.providers.signals import outcome_of, read_signals
 from cross_instance.providers.tokens import charged
 from cross_instance.rules.checks import is_storable
-from cross_instance.rules.operations import NO_SIGNALS, SECOND, Acquire, Cancel, Granted, Outcome, Settle
+from cross_instance.rules.operations import FOREVER, NO_SIGNALS, SECOND, Acquire, Cancel, Granted, Outcome, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,8 +119,9 @@ class _Permit:
         `status`, `headers` and the first bytes of an error's `body` are read for what the provider says about
         its limits, unless `signals` holds that already; `outcome` overrides what they mean: "ignored" says that the
         request was never sent and costs nothing. `usage`: the tokens really used. `first_token`: seconds from
-        sending to the first token. Raises `ValueError` for an outcome that does not exist, `RuntimeError` after
-        the permit was closed. Token counts that cannot be (negative, beyond 2^30) are taken as unknown.
+        sending to the first token. Raises `ValueError` for an outcome that does not exist and a time that cannot
+        be, `RuntimeError` after the permit was closed. Token counts that cannot be (negative, beyond 2^30) are taken
+        as unknown.
         """
         if self.state is CLOSED:
             raise RuntimeError("the permit is closed: settle it before")
@@ -136,6 +137,8 @@ class _Permit:
             used = charged(self.provider, usage, self.model)
             self._usage = used if is_storable(used) else None
         if first_token is not None:
+            if not 0 <= first_token <= FOREVER / SECOND:
+                raise ValueError(f"first_token is a number of seconds, not {first_token}")
             self._first_token = round(first_token * SECOND)
 
     # --- what the protocol asks for (`Request`) --------------------------------------------------------------
@@ -284,16 +287,18 @@ class Permit(_Permit):
                 answer = self._negotiate(answer)
             self._hold(answer)
         except BaseException as error:
-            self._tell(self._withdrawal(error))
+            try:
+                self._tell(self._withdrawal(error))
+            finally:
+                self._forget_wakes(membership.store)
             raise
         return self
 
     def _negotiate(self, answer: Answer) -> Granted:
         store = self.membership.store
-        try:
-            return drive(negotiate(self, answer, store.now), self._perform)
-        finally:
-            self._forget_wakes(store)
+        granted = drive(negotiate(self, answer, store.now), self._perform)
+        self._forget_wakes(store)
+        return granted
 
     def _perform(self, step: Step) -> object:
         store = self.membership.store
@@ -347,15 +352,17 @@ class AsyncPermit(_Permit):
                 answer = await self._negotiate(answer)
             self._hold(answer)
         except BaseException as error:
-            await self._tell(self._withdrawal(error))
+            try:
+                await self._tell(self._withdrawal(error))
+            finally:
+                self._forget_wakes(self._store)
             raise
         return self
 
     async def _negotiate(self, answer: Answer) -> Granted:
-        try:
-            return await drive_async(negotiate(self, answer, self._store.now), self._perform)
-        finally:
-            self._forget_wakes(self._store)
+        granted = await drive_async(negotiate(self, answer, self._store.now), self._perform)
+        self._forget_wakes(self._store)
+        return granted
 
     async def _perform(self, step: Step) -> object:
         if isinstance(step, Wait):

@@ -18,6 +18,7 @@ import os
 import platform
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -130,7 +131,8 @@ class Presence:
                 return
             del _held[self.path]
             if remove and _is_at(self.path, self._descriptor):
-                self.path.unlink(missing_ok=True)
+                with suppress(OSError):  # then others find that nobody holds it
+                    self.path.unlink()
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
 
@@ -187,7 +189,7 @@ def try_lock(descriptor: int, how: int) -> bool:
 def _is_at(path: Path, descriptor: int) -> bool:
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return False
     opened = os.fstat(descriptor)
     return (found.st_dev, found.st_ino) == (opened.st_dev, opened.st_ino)
@@ -215,7 +217,9 @@ def set_aside_if_damaged(path: Path) -> None:
     """Report a damaged file and keep a copy of it; the caller holds its lock."""
     if is_damaged(path):
         aside = path.with_suffix(f".corrupt-{time.time_ns()}")
-        aside.write_bytes(path.read_bytes())
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as copy:
+            copy.write(path.read_bytes())
         log.warning("the instance file %s was damaged; what it held is in %s now", path, aside)
 
 

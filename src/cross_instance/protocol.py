@@ -12,7 +12,7 @@ perform the steps; everything else is the same code.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from cross_instance.accounts import account_key
 from cross_instance.errors import InstanceFenced
@@ -53,6 +53,8 @@ class Rejoin(NamedTuple):
     incarnation: int
 
 
+S = TypeVar("S")
+R = TypeVar("R")
 Step: TypeAlias = "Operation[Any] | Wait | Rejoin"
 Steps: TypeAlias = "Generator[Step, Any, Granted]"
 Answer: TypeAlias = "Granted | Waiting | Refused | Stale | Fenced | None"
@@ -149,27 +151,27 @@ def _resolve(request: Request, stale: Stale | None) -> Generator[Step, Any, Answ
 # --- drivers -------------------------------------------------------------------------------------------------------
 
 
-def drive(flow: Steps, perform: Callable[[Step], object]) -> Granted:
-    """Perform a flow's steps one after the other."""
+def drive(flow: Generator[S, Any, R], perform: Callable[[S], object]) -> R:
+    """Perform a flow's steps one after the other; what it returns."""
     try:
         step = next(flow)
         while True:
             step = flow.send(perform(step))
     except StopIteration as done:
-        granted: Granted = done.value
-        return granted
+        result: R = done.value
+        return result
     finally:
         flow.close()
 
 
-async def drive_async(flow: Steps, perform: Callable[[Step], Awaitable[object]]) -> Granted:
-    """Perform a flow's steps one after the other, awaiting each."""
+async def drive_async(flow: Generator[S, Any, R], perform: Callable[[S], Awaitable[object]]) -> R:
+    """Perform a flow's steps one after the other, awaiting each; what it returns."""
     try:
         step = next(flow)
         while True:
             step = flow.send(await perform(step))
     except StopIteration as done:
-        granted: Granted = done.value
-        return granted
+        result: R = done.value
+        return result
     finally:
         flow.close()

@@ -25,6 +25,7 @@ from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import account_names, check_arguments, load_settings, without_password
 from cross_instance.errors import StoreUnavailable
+from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership import Membership
 from cross_instance.permits import AsyncPermit, Permit
 from cross_instance.process import Identity, make_instance_id, share
@@ -33,6 +34,8 @@ from cross_instance.rules.operations import Result, Snapshot
 from cross_instance.status import instance_status, limits_of, status_of
 from cross_instance.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store, open_store
+from cross_instance.tasks.context import fence
+from cross_instance.tasks.methods import AsyncTaskMethods, TaskMethods
 from cross_instance.threads import in_thread
 
 if TYPE_CHECKING:
@@ -80,7 +83,8 @@ class _Runtime(Generic[PermitT]):
         self.calibration = Calibration()
         """What is learned about the tokens of this runtime's requests."""
         self._location, self._given = self._where(store)
-        self._membership = self._find_membership(instance_id or settings.instance_id, session_id)
+        self._named = instance_id or settings.instance_id
+        self._membership = self._find_membership(self._named, session_id, project_dir)
         self._closed = False
         self._subscriptions: list[Subscription] = []
         if not settings.enabled:
@@ -94,7 +98,7 @@ class _Runtime(Generic[PermitT]):
         address = str(store or self.settings.store or self.settings.runtime_dir)
         return address if "://" in address else str(Path(address).expanduser().resolve()), None
 
-    def _find_membership(self, instance_id: str | None, session_id: str) -> Membership:
+    def _find_membership(self, instance_id: str | None, session_id: str, project_dir: Path | str | None) -> Membership:
         identity = Identity(str(self.settings.runtime_dir), self._location, instance_id or make_instance_id(session_id))
         given = self._given
         make = partial(
@@ -105,6 +109,7 @@ class _Runtime(Generic[PermitT]):
             partial(open_store, self._location, self.settings) if given is None else lambda: given,
             owns_store=given is None,
             session_id=session_id,
+            cwd="" if project_dir is None else str(Path(project_dir).absolute()),
         )
         return share(identity, self.settings, make)
 
@@ -143,6 +148,8 @@ class _Runtime(Generic[PermitT]):
         provider, account = account_names(provider, account or self.account)
         if self._closed:
             raise RuntimeError("this runtime is closed")
+        if task is None:
+            task, task_epoch = fence(self._membership)
         permit: Any = self._permit_type(
             self._membership,
             provider,
@@ -174,7 +181,7 @@ class _Runtime(Generic[PermitT]):
         return getattr(import_module(f"cross_instance.clients.{library}"), name)
 
 
-class Runtime(_Runtime[Permit]):
+class Runtime(TaskMethods, Locking, _Runtime[Permit]):
     """An instance at a store, and its permits.
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
@@ -259,7 +266,7 @@ class Runtime(_Runtime[Permit]):
         self.close()
 
 
-class AsyncRuntime(_Runtime[AsyncPermit]):
+class AsyncRuntime(AsyncTaskMethods, AsyncLocking, _Runtime[AsyncPermit]):
     """The same for asyncio; its arguments are those of `Runtime`.
 
     Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.

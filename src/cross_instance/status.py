@@ -83,8 +83,9 @@ class Status:
 
     `degraded` says what is wrong with the store, `share_left` for how many seconds permits still come from this
     instance's last fair share then (None: they come from the store), `shares` what that is, by account.
-    `taken_over`: another process has this instance's id. `ignored`: settings that have no effect. `notices` is what
-    the store had to say lately, `events` everything that was told.
+    `taken_over`: another process has this instance's id. `unseen`: why others of this machine cannot see at once when
+    it ends. `ignored`: settings that have no effect. `notices` is what the store had to say lately, `events` everything
+    that was told.
     """
 
     instance_id: str
@@ -97,6 +98,7 @@ class Status:
     share_left: float | None = None
     shares: Mapping[str, float] = field(default_factory=dict)
     taken_over: str | None = None
+    unseen: str | None = None
     ignored: tuple[str, ...] = ()
     events: tuple[Event, ...] = ()
 
@@ -134,6 +136,7 @@ def status_of(membership: Membership, settings: Settings, world: World | None) -
         share_left=None if outage is None else outage.seconds_left(),
         shares={} if outage is None else {name: share.fraction for name, share in outage.shares.items()},
         taken_over=membership.taken_over,
+        unseen=membership.unseen,
         ignored=tuple(entry.key for entry in settings.reserved()),
         events=tuple(membership.events.recent),
     )

@@ -43,7 +43,7 @@ class _Steady(Generic[StoreT]):
 
     def _instead(self, op: Operation[R], error: StoreUnavailable) -> R:
         """What is decided where the store could not be reached; raises the error where that is nothing."""
-        answer = self._without(op) if self._fallback.begin(error) else None
+        answer = self._without(op) if self._fallback.begin(error, op) else None
         if answer is None:
             raise error
         return answer
@@ -59,9 +59,12 @@ class SteadyStore(_Steady["Store"]):
             return stand_in
         try:
             answer = self._store.run(op)
+            fallback.answered(op, answer)
         except StoreUnavailable as error:
             return self._instead(op, error)
-        fallback.answered(op, answer)
+        except BaseException:
+            fallback.interrupted(op)
+            raise
         return answer
 
     def insist(self, op: Operation[R], /) -> R:
@@ -97,9 +100,12 @@ class AsyncSteadyStore(_Steady["AsyncStore"]):
             return stand_in
         try:
             answer = await self._store.run(op)
+            fallback.answered(op, answer)
         except StoreUnavailable as error:
             return self._instead(op, error)
-        fallback.answered(op, answer)
+        except BaseException:
+            fallback.interrupted(op)
+            raise
         return answer
 
     async def wait(self, permit: Permit, timeout: float, /) -> Wake | None:

@@ -46,11 +46,9 @@ def test_the_page_has_no_setting_besides() -> None:
 def test_what_has_no_effect_is_reserved_and_nothing_else_is() -> None:
     """A setting has an effect where what the settings make of it is read outside the configuration."""
     attributes = {
-        "work_stealing": "enableWorkStealing",
         "logging": "logging",
         "coordinator_port": "coordinatorPort",
         "coordinator_addr": "coordinatorAddr",
-        "default_total_max_llm": "profile",
         **{f"adaptive.{name}": f"adaptiveRateControl.{key}" for name, key in ADAPTIVE.items()},
     }
     assert {setting.key for setting in SETTINGS if setting.reserved} == set(attributes.values())
@@ -60,7 +58,15 @@ def test_what_has_no_effect_is_reserved_and_nothing_else_is() -> None:
         if path.parent.name != "config" and "cli" not in path.parts
     )
     assert [name for name in attributes if f"settings.{name}" in used] == []
-    for name in ("enabled", "account", "store", "runtime_dir", "heartbeat_interval", "heartbeat_timeout"):
+    for name in (
+        "enabled",
+        "account",
+        "store",
+        "runtime_dir",
+        "heartbeat_interval",
+        "heartbeat_timeout",
+        "work_stealing",
+    ):
         assert f"settings.{name}" in used
 
 

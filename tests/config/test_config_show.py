@@ -84,11 +84,11 @@ def test_a_broken_file_is_one_line_and_exit_code_2(file: Path, options: tuple[st
 def test_what_has_no_effect_is_marked_set_or_not(file: Path) -> None:
     """Nobody is to believe that something is active because its default says so."""
     idle = {setting.key for setting in SETTINGS if setting.reserved}
-    lines = show("--origin", PI_RUNTIME_PROFILE="stable").output.splitlines()
+    lines = show("--origin", PI_COORDINATOR_PORT="9000").output.splitlines()
     marked = {line.split()[0]: line for line in lines if "not acted on by this version" in line}
     assert set(marked) == idle
-    assert marked["profile"].startswith("profile")
-    assert marked["profile"].endswith("PI_RUNTIME_PROFILE")
-    settings = json.loads(show("--json", PI_RUNTIME_PROFILE="stable").output)["settings"]
+    assert marked["coordinatorPort"].startswith("coordinatorPort")
+    assert marked["coordinatorPort"].endswith("PI_COORDINATOR_PORT")
+    settings = json.loads(show("--json", PI_COORDINATOR_PORT="9000").output)["settings"]
     assert {key for key, entry in settings.items() if "note" in entry} == idle
     assert file.exists()

@@ -1,4 +1,4 @@
-"""Starts the parts of `runtime_parts` as processes of their own, cheaply: it imports everything once, then forks.
+"""Starts parts (`runtime_parts`, `task_parts`) as processes of their own, cheaply: all is imported once, then it forks.
 
 Standard input is a Unix socket. A request is JSON: a part with its arguments, and with it three descriptors that become
 the part's standard input, output and error; the answer is its pid. Or it is a pid: the answer is its exit code, once it
@@ -12,7 +12,7 @@ import json
 import os
 import socket
 
-from tests.processes import runtime_parts
+from tests.processes import runtime_parts, task_parts
 
 
 def main() -> None:
@@ -35,7 +35,8 @@ def main() -> None:
     for place, descriptor in enumerate(descriptors):
         os.dup2(descriptor, place)
         os.close(descriptor)
-    getattr(runtime_parts, request["part"])(**request["arguments"])
+    module = task_parts if hasattr(task_parts, request["part"]) else runtime_parts
+    getattr(module, request["part"])(**request["arguments"])
 
 
 if __name__ == "__main__":

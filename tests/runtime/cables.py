@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from cross_instance import StoreUnavailable
 
 if TYPE_CHECKING:
-    from cross_instance.rules.operations import Wake
-    from cross_instance.stores.base import Permit, Store
+    from cross_instance.rules.operations import Operation, Wake
+    from cross_instance.stores.base import AsyncStore, Permit, Store
 
 
 class Cable:
-    """A `Store` that is out of reach while it is `cut`."""
+    """A `Store` that is out of reach while it is `cut`; operations of the kinds in `lost` never arrive."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.cut = False
+        self.lost: set[type[Operation[Any]]] = set()
         self.tries = 0
 
-    def run(self, op: Any, /) -> Any:
-        if self.cut:
+    def check(self, op: Any = None) -> None:
+        if self.cut or type(op) in self.lost:
             self.tries += 1
             raise StoreUnavailable("the cable is cut")
+
+    def run(self, op: Any, /) -> Any:
+        self.check(op)
         return self.store.run(op)
 
     def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
-        if self.cut:
-            raise StoreUnavailable("the cable is cut")
+        self.check()
         return self.store.wait(permit, timeout)
 
     def forget(self, permit: Permit, /) -> None:
@@ -42,24 +44,25 @@ class Cable:
 
 
 class AsyncCable:
-    """The same for asyncio."""
+    """The same cable for asyncio, to the same store for asyncio."""
 
-    def __init__(self, cable: Cable) -> None:
+    def __init__(self, cable: Cable, store: AsyncStore) -> None:
         self.cable = cable
+        self.store = store
 
     async def run(self, op: Any, /) -> Any:
-        await asyncio.sleep(0)
-        return self.cable.run(op)
+        self.cable.check(op)
+        return await self.store.run(op)
 
     async def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
-        await asyncio.sleep(0)
-        return self.cable.wait(permit, timeout)
+        self.cable.check()
+        return await self.store.wait(permit, timeout)
 
     def forget(self, permit: Permit, /) -> None:
-        self.cable.forget(permit)
+        self.store.forget(permit)
 
     def now(self) -> int:
-        return self.cable.now()
+        return self.store.now()
 
     async def close(self) -> None:
         """It is its owner's."""

@@ -10,12 +10,13 @@ import logging
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from tests.runtime.cables import AsyncCable, Cable
-from tests.runtime.doubles import Timeline, settings_in
+from tests.runtime.doubles import AsyncTimeline, settings_in
+from tests.runtime.nets import STEP, Net, admitted, beat_by_hand, mend, rest
 
 from cross_instance import (
     AsyncRuntime,
@@ -26,11 +27,7 @@ from cross_instance import (
     Usage,
     events as kinds,
 )
-from cross_instance.errors import PermitError
-from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
-from cross_instance.rules.operations import SECOND, NodeState, Settle, Snapshot, Sweep
+from cross_instance.rules.operations import SECOND, Settle, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,86 +36,12 @@ if TYPE_CHECKING:
     from cross_instance.events import Event
 
 RATE = {"acme": {"requestsPerMinute": 240, "burst": 40}}
-STEP = SECOND // 20
-
-
-class Net:
-    """Instances at one timeline, each by a cable of its own."""
-
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.timeline = Timeline()
-        self._folder, self._stack = folder, stack
-
-    def join(self, name: str, providers: dict[str, Any], **settings: Any) -> tuple[Runtime, Cable]:
-        """An instance that has used the account "acme" once, and has looked at the store since."""
-        cable = Cable(self.timeline)
-        loaded = settings_in(self._folder, providers=providers, **settings)
-        runtime = self._stack.enter_context(Runtime(name, store=cable, settings=loaded))
-        beat_by_hand(runtime)
-        runtime.permit("acme", "m-1", timeout=0).acquire().close()
-        return runtime, cable
-
-    def look(self, *runtimes: Runtime) -> None:
-        for runtime in runtimes:
-            assert runtime.status().world is not None
-
-    def node(self, name: str = "acme/default") -> NodeState:
-        (node,) = (node for node in self.timeline.run(Snapshot()).nodes if node.node == name)
-        assert isinstance(node, NodeState)
-        return node
-
-    def level(self, kind: str = "requests") -> int:
-        return next(limit.available for limit in self.node().limits if limit.kind == kind)
-
-
-class HandPulse(Pulse):
-    """Does its duties only when it is told to."""
-
-    def stop(self) -> None:
-        self._receive(0.0)
-        self._safely(self.flush)
-
-
-def beat_by_hand(runtime: Runtime | AsyncRuntime) -> None:
-    membership = runtime._membership
-    assert membership._pulse is not None
-    membership._pulse.stop()
-    lookout = Lookout(instances_folder(runtime.settings.runtime_dir), "by hand", interval=0)
-    membership._pulse = HandPulse(membership, lookout, interval=15.0)
 
 
 @pytest.fixture
 def net(tmp_path: Path) -> Iterator[Net]:
     with ExitStack() as stack:
         yield Net(tmp_path, stack)
-
-
-def rest(net: Net, seconds: float) -> None:
-    net.timeline.clock.advance(round(seconds * SECOND))
-
-
-def admitted(net: Net, runtime: Runtime, seconds: float, **request: Any) -> int:
-    """How many permits a greedy caller gets in a time."""
-    count = 0
-    for _ in range(round(seconds * SECOND / STEP)):
-        rest(net, STEP / SECOND)
-        try:
-            while True:
-                runtime.permit("acme", "m-1", timeout=0, **request).acquire().close()
-                count += 1
-        except PermitError:
-            pass
-    return count
-
-
-def mend(runtime: Runtime | AsyncRuntime, cable: Cable) -> None:
-    """Have the cable mended, and the heartbeat thread find out."""
-    cable.cut = False
-    pulse = runtime._membership._pulse
-    assert pulse is not None
-    pulse.tick()
-    pulse._receive(0.0)
-    pulse.flush()
 
 
 # --- the share -----------------------------------------------------------------------------------------------------
@@ -372,7 +295,7 @@ def test_a_permit_of_the_store_that_ends_meanwhile_is_told_to_it_later(net: Net)
     assert net.node().held == 1
     mend(runtime, cable)
     assert net.node().held == 0
-    assert isinstance(net.timeline.ops[-2][0], Settle)
+    assert sum(isinstance(op, Settle) and op.seq == permit.seq for op, _ in net.timeline.ops) == 1
 
 
 def test_a_body_that_was_never_sent_costs_nothing_in_the_share_either(net: Net) -> None:
@@ -462,7 +385,8 @@ def test_with_asyncio_it_is_the_same(net: Net, tmp_path: Path) -> None:
     async def scenario() -> None:
         cable, loaded = Cable(net.timeline), settings_in(tmp_path, providers=RATE)
         events: list[Event] = []
-        async with AsyncRuntime("one", store=cable, async_store=AsyncCable(cable), settings=loaded) as runtime:
+        twin = AsyncCable(cable, AsyncTimeline(net.timeline))
+        async with AsyncRuntime("one", store=cable, async_store=twin, settings=loaded) as runtime:
             runtime.subscribe(events.append)
             beat_by_hand(runtime)
             async with runtime.permit("acme", "m-1"):

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from fcntl import LOCK_EX, flock
 from typing import TYPE_CHECKING
 
-from tests.runtime.doubles import one_at_a_time
+from tests.runtime.doubles import one_at_a_time, settings_in
 
-from cross_instance import AsyncRuntime, events as kinds
+from cross_instance import AsyncRuntime, Runtime, events as kinds
 from cross_instance.rules.operations import Snapshot
 from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
 from cross_instance.stores.folder import GATE
@@ -78,3 +78,20 @@ def test_tasks_wait_for_the_share_and_go_on_in_the_store(tmp_path: Path) -> None
         await stores[1].close()
 
     asyncio.run(asyncio.wait_for(scenario(), 60))
+
+
+def test_a_short_heartbeat_timeout_leaves_time_for_the_share(tmp_path: Path) -> None:
+    """A gate that stays shut is noticed in a quarter of it."""
+    settings = settings_in(
+        tmp_path,
+        providers={"acme": {"requestsPerMinute": 60_000}},
+        heartbeat_interval_ms=400,
+        heartbeat_timeout_ms=2_000,
+    )
+    with Runtime("one", settings=settings) as runtime:
+        runtime.permit("acme", "m-1").acquire().close()
+        assert runtime.status().world is not None
+        with gate_shut(settings.runtime_dir):
+            runtime.permit("acme", "m-1").acquire().close()
+            assert runtime._membership.fallback.outage is not None
+            assert runtime._membership.fallback.loans

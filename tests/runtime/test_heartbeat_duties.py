@@ -108,6 +108,7 @@ def test_what_the_dead_of_this_machine_held_comes_back(timeline: Timeline, runti
         pass
     incarnation = dead_neighbour(runtime, timeline, "dead")
     pulse_of(runtime).look()
+    assert [op for op, _ in timeline.ops if isinstance(op, Snapshot)] == [Snapshot(counts=False)], "a cheap look"
     swept = next(op for op, _ in timeline.ops if isinstance(op, Sweep) and op.dead)
     assert swept.dead == (incarnation,)
     assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one"]
@@ -206,7 +207,7 @@ def test_what_the_store_does_not_take_is_kept(
     pulse._safely(pulse.tick)
     pulse._receive(0.0)
     pulse._safely(pulse.flush)
-    assert timeline.ops[-1][0] == Settle(1, 5)
+    assert Settle(1, 5) in [op for op, _ in timeline.ops]
     assert caplog.text.count("can be used again") == 1
     assert runtime.status().degraded is None
     pulse._thread.start()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.runtime.doubles import settings_in
 
 from cross_instance import Runtime, Usage
+from cross_instance.stores.folder import WAKE
 
 
 def test_two_configurations_of_one_account_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -25,6 +27,21 @@ def test_two_configurations_of_one_account_are_told(tmp_path: Path, caplog: pyte
         two._membership.republish()
         assert caplog.text.count(figures) == 1, "the same is told once"
         assert any("the strictest holds" in notice for notice in two.status().notices)
+
+
+def test_wake_ups_that_cannot_arrive_are_told(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, providers={"acme": {"concurrency": 1}})
+    with Runtime("one", settings=settings):
+        pass
+    wakes = settings.runtime_dir / WAKE
+    shutil.rmtree(wakes)
+    wakes.touch()
+    with Runtime("two", settings=settings) as runtime:
+        status = runtime.status()
+        assert [event.kind for event in status.events] == ["no-wake-ups"]
+        assert any("wake-ups from other processes do not arrive" in notice for notice in status.notices)
+        with runtime.permit("acme", "m-1", timeout=5.0):
+            pass
 
 
 def test_counts_that_cannot_be_end_the_permit_all_the_same(tmp_path: Path) -> None:

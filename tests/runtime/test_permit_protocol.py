@@ -6,11 +6,13 @@ import asyncio
 import gc
 import os
 import re
+import threading
 import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.runtime.doubles import AsyncTimeline, Timeline, one_at_a_time, settings_in
+from tests.runtime.nets import beat_by_hand
 
 from cross_instance import (
     AsyncRuntime,
@@ -23,6 +25,7 @@ from cross_instance import (
     Usage,
 )
 from cross_instance.accounts import MAX_ROUTES, Accounts
+from cross_instance.events import STORE_RECOVERED, Event
 from cross_instance.lookout import is_alive
 from cross_instance.rules.operations import (
     FOREVER,
@@ -355,7 +358,14 @@ def test_a_store_out_of_reach_is_told_later(timeline: Timeline, tmp_path: Path) 
     def out_of_reach(name: str) -> None:
         raise StoreUnavailable("gone fishing")
 
+    recovered = threading.Event()
+
+    def tell(event: Event) -> None:
+        if event.kind == STORE_RECOVERED:
+            recovered.set()
+
     with Runtime("one", store=timeline, settings=one_at_a_time(tmp_path)) as runtime:
+        runtime.subscribe(tell)
         with runtime.permit("acme", "m-1"):
             timeline.before = out_of_reach
         assert runtime.status().degraded == "gone fishing"
@@ -363,6 +373,7 @@ def test_a_store_out_of_reach_is_told_later(timeline: Timeline, tmp_path: Path) 
         with pytest.raises(StoreUnavailable):
             runtime.permit("acme", "m-1").acquire()
         timeline.before = lambda name: None
+        assert recovered.wait(20.0)
         assert runtime.status().degraded is None
     assert not timeline.unended()
 
@@ -441,6 +452,49 @@ def test_a_wait_ends_when_its_runtime_is_closed(timeline: Timeline, runtime: Run
         timeline.meanwhile.append(other.close)
         with pytest.raises(RuntimeError, match="closed"):
             other.permit("acme", "m-1").acquire()
+
+
+def test_a_wake_that_comes_before_the_withdrawal_is_not_kept(timeline: Timeline, runtime: Runtime) -> None:
+    holder, waiter = runtime.permit("acme", "m-1").acquire(), runtime.permit("acme", "m-1")
+
+    def interrupt(name: str) -> None:
+        if name == "wait":
+            raise KeyboardInterrupt
+        if name == Cancel.__name__:
+            timeline.before = lambda name: None
+            holder.close()
+
+    timeline.before = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        waiter.acquire()
+    assert any(result.wakes for _, result in timeline.ops)
+    assert timeline.wait((waiter.incarnation, waiter.seq), 0.0) is None
+
+
+def test_a_wake_that_comes_before_a_late_withdrawal_is_not_kept(timeline: Timeline, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = AsyncTimeline(timeline)
+        runtime = AsyncRuntime("one", store=timeline, async_store=store, settings=one_at_a_time(tmp_path))
+        async with runtime:
+            pulse = beat_by_hand(runtime)
+            holder, waiter = await runtime.permit("acme", "m-1").acquire(), runtime.permit("acme", "m-1")
+            thrown_away = waiter.acquire()
+            while not runtime._membership.waiters:
+                thrown_away.send(None)
+            thrown_away.close()
+            await holder.close()
+            pulse._receive(0.0)
+            pulse.flush()
+        assert any(result.wakes for _, result in timeline.ops)
+        assert timeline.wait((waiter.incarnation, waiter.seq), 0.0) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 1e300])
+def test_a_time_that_cannot_be_is_told_at_once(runtime: Runtime, seconds: float) -> None:
+    with runtime.permit("acme", "m-1") as permit, pytest.raises(ValueError, match="first_token"):
+        permit.settle(first_token=seconds)
 
 
 def still_waiting(timeline: Timeline) -> set[tuple[int, int]]:

@@ -145,6 +145,7 @@ def test_a_damaged_file_is_reported_and_set_aside(folder: Path, caplog: pytest.L
     held = Presence.take(folder, card("worker-1"))
     assert "worker-1.lock was damaged" in caplog.text
     assert [p.read_bytes() for p in folder.glob("worker-1.corrupt-*")] == [b'{"instanceId": "wor']
+    assert [p.stat().st_mode & 0o777 for p in folder.glob("worker-1.corrupt-*")] == [0o600]
     assert read_card(path) == card("worker-1")
     held.release(remove=True)
 

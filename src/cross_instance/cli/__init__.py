@@ -38,9 +38,11 @@ COMMANDS = {
     "config": Entry("config", "config", "Look at the configuration."),
     "demo": Entry("demo", "demo", "Four processes share one account, live: first alone, then together."),
     "doctor": Entry("doctor", "doctor", "Check that everything is in order here, and say how to mend what is not."),
+    "instances": Entry("instances", "instances", "Show each instance, its tasks and its permits; once or live."),
     "limits": Entry("limits", "limits", "Show the limits in force, their use, and where each comes from."),
     "provider": Entry("provider", "provider", "Run a local provider to test against."),
     "status": Entry("status", "status", "Show the instances, the accounts they share, and what must not stay silent."),
+    "tasks": Entry("tasks", "tasks", "Look at tasks; cancel them, send them back, purge them."),
 }
 
 

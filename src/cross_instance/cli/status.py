@@ -106,8 +106,8 @@ def _instance_row(world: World, instance: InstanceState) -> tuple[str, ...]:
         instance.instance_id,
         str(instance.pid),
         instance.host,
-        _ago(world.at.wall - instance.joined_at),
-        _ago(world.at.wall - instance.beat_at),
+        ago(world.at.wall - instance.joined_at),
+        ago(world.at.wall - instance.beat_at),
         str(instance.held),
         str(instance.waiting),
     )
@@ -128,7 +128,8 @@ def _account_row(world: World, node: NodeState) -> tuple[str, ...]:
     )
 
 
-def _ago(microseconds: int) -> str:
+def ago(microseconds: int) -> str:
+    """How long ago something was, in a few words."""
     seconds = max(0, microseconds) // SECOND
     if seconds < 60:
         return f"{seconds} s ago"

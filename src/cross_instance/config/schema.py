@@ -104,10 +104,9 @@ RUNTIME_DIR = Setting(
 PROFILE = Setting(
     "profile",
     Choice(tuple(DEFAULT_TOTAL_MAX_LLM)),
-    "Which default `totalMaxLlm` has.",
+    'What `totalMaxLlm` counts as in the coordinator\'s shares where it is not set: 6, or 4 if "stable".',
     default="default",
     variable="PI_RUNTIME_PROFILE",
-    reserved=True,
 )
 TOTAL_MAX_LLM = Setting(
     "totalMaxLlm",
@@ -136,7 +135,6 @@ WORK_STEALING = Setting(
     "Whether this instance takes over queued work of others.",
     default=True,
     variable="PI_ENABLE_WORK_STEALING",
-    reserved=True,
 )
 AGEING = Setting(
     "ageingMs",

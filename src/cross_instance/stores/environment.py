@@ -82,6 +82,7 @@ class Environment:
         self._durable_suspected = False
         self._generation = 0
         self._look_at = 0
+        self._patience = patience
         self._open_gate()
         self._worker = ThreadPoolExecutor(1, "cross-instance-gate")
         """Its thread, made on first use, waits at the gate for event loops."""
@@ -128,9 +129,7 @@ class Environment:
                 self._gate.leave()
         if result.wakes:
             self._post.send(result.wakes)
-        if type(op) in REGISTRY:
-            self._follow_registry(op, result)
-        return result
+        return self._follow_registry(op, result) if type(op) in REGISTRY else result
 
     def queue(self, op: Operation[R], clock: Clock, deadline: float) -> Future[R]:
         """Let the environment's thread `insist`, for event loops."""
@@ -199,16 +198,19 @@ class Environment:
         self._notices.clear()
         return msgspec.structs.replace(result, notices=notices)
 
-    def _follow_registry(self, op: Operation[R], result: R) -> None:
+    def _follow_registry(self, op: Operation[R], result: R) -> R:
         """Receive wakes for an incarnation as long as it is of this process."""
         if isinstance(op, Leave):
-            self._post.disown(op.incarnation)
+            with contextlib.suppress(OSError):  # whoever opens the folder next removes what is left of it
+                self._post.disown(op.incarnation)
         elif isinstance(result, Joined):
             try:
-                with self.entered(PATIENCE):
+                with self.entered(self._patience):
                     self._post.own(result.incarnation)
             except OSError as error:
-                log.warning("no wake-ups from other processes, only from asking again: %s", error)
+                text = f"wake-ups from other processes do not arrive, waiting takes up to a second longer: {error}"
+                return msgspec.structs.replace(result, notices=(*result.notices, Notice("no-wake-ups", text)))
+        return result
 
     # --- trouble -----------------------------------------------------------------------------------------------
 
@@ -310,7 +312,7 @@ class Environment:
         self._open_gate()
         post.close()
         gate.close()
-        for _ in tries(time.monotonic() + PATIENCE):
+        for _ in tries(time.monotonic() + self._patience):
             if self._gate.enter():
                 return
         raise self._busy()

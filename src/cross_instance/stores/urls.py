@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.errors import ConfigError
 from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
+from cross_instance.stores.environment import PATIENCE
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
@@ -18,12 +19,17 @@ def open_store(address: str | Path, settings: Settings | None = None) -> Store:
 
     Raises `ConfigError` for an address of another form, `StoreUnavailable` where the store cannot be used.
     """
-    return EmbeddedStore(_folder(address, settings))
+    return EmbeddedStore(_folder(address, settings), patience=_patience(settings))
 
 
 def open_async_store(address: str | Path, settings: Settings | None = None) -> AsyncStore:
     """The same for asyncio."""
-    return AsyncEmbeddedStore(_folder(address, settings))
+    return AsyncEmbeddedStore(_folder(address, settings), patience=_patience(settings))
+
+
+def _patience(settings: Settings | None) -> float:
+    """Short enough for a process that finds the store occupied to go on at its share before others count it as gone."""
+    return PATIENCE if settings is None else min(PATIENCE, settings.heartbeat_timeout / 4)
 
 
 def _folder(address: str | Path, settings: Settings | None) -> Path:

@@ -187,13 +187,13 @@ class _Pipe:
             self._deliver([Wake(*record) for record in RECORD.iter_unpack(data[:whole])])
 
     def stop(self) -> None:
-        """End the thread, close the pipe and remove it."""
+        """Remove the pipe, end the thread, and close."""
+        self.path.unlink(missing_ok=True)
         self._stopped = True
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes the thread as well
             os.write(self._writer, STOP)
         self._thread.join()
         self.abandon()
-        self.path.unlink(missing_ok=True)
 
     def abandon(self) -> None:
         """Close the descriptors."""

@@ -27,17 +27,22 @@ from cross_instance.rules.operations import (
     Acquire,
     Beaten,
     Cancel,
+    Claim,
     Configured,
     Fenced,
+    GetTask,
     Granted,
     Instant,
     Joined,
+    ListTasks,
     Outcome,
     Refused,
     Result,
     Settle,
     Settled,
     Snapshot,
+    Sweep,
+    TaskSnapshot,
     Waiting,
     World,
 )
@@ -49,6 +54,8 @@ if TYPE_CHECKING:
 
 PERMITS = frozenset({Acquire, Settle, Cancel})
 """The operations that can be decided without the store."""
+OF_TASKS = frozenset({Claim, GetTask, ListTasks, TaskSnapshot, Sweep})
+"""Operations that use the durable file too: trouble with it is none of the permits'."""
 LOOKS = 100
 """Looks at the store are this many times longer apart than what all instances need for one."""
 
@@ -156,7 +163,7 @@ class Fallback:
         """
         membership = self._membership
         with self._lock:
-            if not membership.incarnation or (op is not None and op.durable):
+            if not membership.incarnation or (op is not None and (op.durable or type(op) in OF_TASKS)):
                 return False
             if self.outage is None:
                 self.outage = Outage(error, membership.store.now, self._sight())
@@ -168,7 +175,7 @@ class Fallback:
             return True
 
     def _sight(self) -> Sight:
-        under_way = (loan.question for loan in self.loans.values() if loan.ending is None)
+        under_way = [loan.question for loan in list(self.loans.values()) if loan.ending is None]
         return Sight(
             incarnation=self._membership.incarnation,
             contact=self._contact.mono,

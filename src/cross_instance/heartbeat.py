@@ -236,6 +236,8 @@ class Pulse:
             try:
                 run(op)
             except CrossInstanceError:
+                if op.durable:  # trouble with the durable file holds up no permit
+                    self._unsent.rotate(-1)
                 raise
             except Exception:
                 self._unsent.popleft()

@@ -143,8 +143,12 @@ class _Lock:
             log.warning("the lock %r was lost before it was given back: its time was over", self.resource)
         return known
 
-    def _not_told(self, error: CrossInstanceError) -> bool:
-        log.warning("the lock %r could not be given back, it ends with its time: %s", self.resource, error)
+    def _not_told(self, error: BaseException) -> bool:
+        """The store did not answer, or the call was interrupted: it is told later."""
+        self._withdraw()
+        if not isinstance(error, CrossInstanceError):
+            raise error
+        log.warning("the lock %r is given back later, at the end of its time at the latest: %s", self.resource, error)
         return False
 
 
@@ -187,7 +191,7 @@ class Lock(_Lock):
         op = self._giving_back()
         try:
             return op is None or self._gave_back(self._runtime.run(op).known)
-        except CrossInstanceError as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where it is not the store's
             return self._not_told(error)
 
     def __enter__(self) -> Self:
@@ -236,7 +240,7 @@ class AsyncLock(_Lock):
         op = self._giving_back()
         try:
             return op is None or self._gave_back((await self._runtime.run(op)).known)
-        except CrossInstanceError as error:
+        except BaseException as error:  # noqa: BLE001  # raised again where it is not the store's
             return self._not_told(error)
 
     async def __aenter__(self) -> Self:

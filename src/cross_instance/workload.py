@@ -72,14 +72,17 @@ class OwnWork:
             return lost
 
     def _send(self, broadcast: bool) -> None:
+        asked = 0
+
         def heartbeat(incarnation: int) -> Heartbeat:
-            anew = incarnation != self._said_as
-            told = () if anew else self._told
+            nonlocal asked
+            asked, anew = incarnation, incarnation != self._said_as
+            told = () if anew else tuple(taken for taken in self._told if taken not in self._lost)
             return Heartbeat(incarnation, self.said, broadcast or (anew and self._queue_told), told)
 
         answer = self._membership.ask(heartbeat)
         assert isinstance(answer, Beaten)
-        self._said_as = self._membership.incarnation
+        self._said_as = asked
         self._queue_told = self._queue_told or broadcast
         self._lost += [taken for taken in answer.taken if taken not in self._told]
         self._told = answer.taken

@@ -27,18 +27,18 @@ def test_one_holder_its_time_and_its_fence(join: Join, clock: FakeClock) -> None
         "acquiredAt": 1_767_225_600_000,
         "expiresAt": 1_767_225_605_000,
         "resource": "r",
-        "fence": 1,
+        "fence": lock.fence,
     }
     assert one.try_acquire_lock("r") is None
     assert other.try_acquire_lock("r") is None
     assert other.release_lock(lock)  # by what it carries: a process may hand it over
     second = other.try_acquire_lock("r", ttl_ms=5_000)
     assert second is not None
-    assert second.fence == 2
+    assert second.fence > lock.fence
     assert not one.release_lock(lock)
     clock.advance(5 * SECOND)
     heirs = [one.try_acquire_lock("r"), other.try_acquire_lock("r")]
-    assert [heir.fence for heir in heirs if heir is not None] == [3]
+    assert len([heir for heir in heirs if heir is not None and heir.fence > second.fence]) == 1
     assert not other.release_lock(second)
 
 
@@ -72,11 +72,12 @@ def test_the_functions_and_the_runtime_share_their_locks(join: Join) -> None:
     assert one.runtime is not None
     with one.runtime.lock("r", ttl=30) as lock:
         assert other.try_acquire_lock("r") is None
-        assert lock.fence == 1
+        first = lock.fence
+        assert first > 0
     assert lock.fence == 0
     taken = other.try_acquire_lock("r")
     assert taken is not None
-    assert taken.fence == 2
+    assert taken.fence > first
     with pytest.raises(TimeoutError, match="'r' is held by another"):
         one.runtime.lock("r", timeout=0).acquire()
 
@@ -157,7 +158,8 @@ def test_threads_take_turns_in_real_time(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    assert fences == list(range(1, 16))
+    assert fences == sorted(set(fences))
+    assert len(fences) == 15
 
 
 def test_tasks_take_turns_and_a_cancelled_one_holds_nothing(tmp_path: Path) -> None:
@@ -180,4 +182,5 @@ def test_tasks_take_turns_and_a_cancelled_one_holds_nothing(tmp_path: Path) -> N
             await asyncio.gather(*(one(runtime) for _ in range(4)))
 
     asyncio.run(main())
-    assert fences == [2, 3, 4, 5]
+    assert fences == sorted(set(fences))
+    assert len(fences) == 4

@@ -138,7 +138,7 @@ def test_a_killed_process_is_gone_with_its_lock_and_its_queue(start: Start) -> N
     one, two, three = start("a", "b", "c", PI_TOTAL_MAX_LLM="9")
     for member in (one, two, three):
         member.set_active_model("openai", "gpt-4o")
-    assert two.try_acquire_lock("r", 600_000)["fence"] == 1
+    first = two.try_acquire_lock("r", 600_000)["fence"]
     two.offer(["x", "y"])
     info = one.get_active_instances()[1]
     two.process.send_signal(signal.SIGKILL)
@@ -146,7 +146,7 @@ def test_a_killed_process_is_gone_with_its_lock_and_its_queue(start: Start) -> N
     assert one.get_active_instance_count() == 2
     assert [member.get_my_parallel_limit() for member in (one, three)] == [5, 4]
     one.cleanup_dead_instances()
-    assert one.try_acquire_lock("r", 600_000)["fence"] == 2
+    assert one.try_acquire_lock("r", 600_000)["fence"] > first
     assert three.steal_work() is None
     assert info["instanceId"] not in [left["instanceId"] for left in three.get_active_instances()]
 

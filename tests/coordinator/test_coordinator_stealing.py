@@ -127,7 +127,8 @@ def test_an_entry_moves_once_and_its_owner_learns_of_it(join: Join) -> None:
     assert [stolen(one), stolen(two)] == ["x", None]
     owner.update_heartbeat()
     owner.set_active_model("openai", "gpt-4o")  # whatever tells it first,
-    assert offer(owner) == ["x"]  # the application hears of it here, and once
+    assert offer(owner, entry("x")) == ["x"]  # the application hears of it here, and once,
+    assert stolen(two) is None  # and what it offered in ignorance goes to nobody else
     assert offer(owner) == []
 
 

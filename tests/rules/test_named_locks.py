@@ -54,7 +54,7 @@ def test_only_its_own_token_gives_it_back_and_only_once() -> None:
     assert not case.run(Unlock("unheard of", "a")).known
 
 
-def test_fences_go_on_rising_after_a_release() -> None:
+def test_fences_go_on_rising_after_a_release_and_a_reboot() -> None:
     case = Case()
     one = case.join("one")
     fences = []
@@ -62,6 +62,9 @@ def test_fences_go_on_rising_after_a_release() -> None:
         fences.append(take(case, one, f"t{number}").lock.fence)
         case.run(Unlock("resource", f"t{number}"))
     assert fences == sorted(set(fences))
+    rebooted = Case()
+    rebooted.wait(SECOND)
+    assert take(rebooted, rebooted.join("one"), "t").lock.fence > fences[-1], "also where the records are gone"
 
 
 def test_an_expired_token_cannot_release_the_next_holder_s() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -140,7 +141,7 @@ def in_us(milliseconds: float | None) -> int | None:
     """A duration as operations have it. Raises `ValueError` where it is negative or not a number."""
     if milliseconds is None:
         return None
-    if not milliseconds >= 0:
+    if not 0 <= milliseconds < math.inf:
         raise ValueError(f"a duration is a number of milliseconds, 0 or more; not {milliseconds}")
     return round(milliseconds * MS)
 

@@ -2,7 +2,8 @@
 
 1. A lock is released and renewed only with the token that took it.
 2. An expired lock goes to exactly one contender, and so does one whose holder's incarnation is gone.
-3. Each new holder gets a larger fence; the record stays after the release, so that fences go on rising.
+3. Each new holder gets a larger fence: the wall clock's µs, so that fences rise also over a reboot, when the records
+   are gone. While a record is there, they rise whatever the clock does.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def lock(tables: Tables, op: Lock, at: Instant) -> Locked | Fenced:
             return Locked(at=at, lock=_shown(op.resource, held), mine=False)
         held.expires_at = at.mono + op.ttl
     else:
-        fence = 1 if held is None else held.fence + 1
+        fence = max(at.wall, 0 if held is None else held.fence + 1)
         held = HeldLock(op.incarnation, op.token, fence, at.mono, at.mono + op.ttl)
     tables.put(key, records.encode(held))
     return Locked(at=at, lock=_shown(op.resource, held), mine=True)

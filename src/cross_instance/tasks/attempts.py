@@ -101,16 +101,9 @@ class Attempt:
     def _settle(self, outcome: TaskOutcome, error: str = "", result: bytes = b"", after: float | None = None) -> None:
         if self._is_over:
             return
+        wait = None if after is None else min(micros("after", max(0.0, after)), FOREVER // 2)
+        self.end = TaskEnd(self.claimed.spec.task, self.claimed.epoch, outcome, result, error, wait, getrandbits(32))
         self._is_over = True
-        self.end = TaskEnd(
-            self.claimed.spec.task,
-            self.claimed.epoch,
-            outcome,
-            result,
-            error,
-            None if after is None else min(micros("after", max(0.0, after)), FOREVER // 2),
-            getrandbits(32),
-        )
 
     @property
     def is_over(self) -> bool:

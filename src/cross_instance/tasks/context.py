@@ -25,7 +25,7 @@ class RetryTask(Exception):
 
     def __init__(self, message: str = "", *, after: float | None = None) -> None:
         super().__init__(message)
-        self.after = after
+        self.after = None if after is None else float(after)
 
 
 class AbandonTask(Exception):

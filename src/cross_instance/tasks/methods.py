@@ -88,6 +88,8 @@ class _TaskMethods:
         return Job(concurrency, steals, own_tags(tags), micros("drain_timeout", drain_timeout), until_idle)
 
     async def _serve(self, store: AsyncStore, job: Job, signals: Collection[signal.Signals]) -> None:
+        if self._worker is not None:
+            raise RuntimeError(f"instance {self._membership.instance_id} is at work already, in this process")
         executor = ThreadPoolExecutor(job.concurrency, thread_name_prefix="cross-instance-task")
         try:
             self._worker = Worker(self._membership, store, self._kinds, job, executor)
@@ -236,12 +238,26 @@ def _draining_on(signals: Collection[signal.Signals], worker: Worker) -> Iterato
         yield
         return
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in signals}
     for number in signals:
-        loop.add_signal_handler(number, worker.drain)
+        if not _drained.setdefault(number, []):
+            _handlers[number] = signal.getsignal(number)
+            loop.add_signal_handler(number, _drain_all, number)
+        _drained[number].append(worker)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, handler)
+        for number in signals:
+            _drained[number].remove(worker)
+            if not _drained[number]:
+                loop.remove_signal_handler(number)
+                signal.signal(number, _handlers.pop(number) or signal.SIG_DFL)
+
+
+_drained: dict[signal.Signals, list[Worker]] = {}
+"""Whom a signal drains; the first of them has it handled, the last puts back who handled it before."""
+_handlers: dict[signal.Signals, Any] = {}
+
+
+def _drain_all(number: signal.Signals) -> None:
+    for worker in _drained[number]:
+        worker.drain()

@@ -97,13 +97,17 @@ class Worker:
             raise RuntimeError(f"instance {self._membership.instance_id} is at work already, in this process")
         _at_work[self._membership] = os.getpid()
         try:
-            while not self._is_done():
-                await self._turn()
+            try:
+                while not self._is_done():
+                    await self._turn()
+            finally:
+                await self._stop()
         finally:
             del _at_work[self._membership]
-            await self._stop()
 
     def _is_done(self) -> bool:
+        if self._drained_by is not None and not self._attempts and self._store.now() >= self._drained_by:
+            return True
         if self._attempts or self._ends:
             return False
         return self._drained_by is not None or (self._job.until_idle and self._idle)
@@ -282,7 +286,7 @@ class Worker:
             until.append(self._renew_at)
         if self._idle:
             until.append(self._look_at)
-        if self._drained_by is not None:
+        if self._drained_by is not None and self._drained_by > now:
             until.append(self._drained_by)
         until += [attempt.deadline for attempt in self._attempts.values()]
         self._listen(min(until))
@@ -312,17 +316,28 @@ class Worker:
     # --- the end -----------------------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
-        """Give back what still runs; what cannot be told comes back when the instance leaves."""
+        """Give back what still runs; what the store cannot be told now, the heartbeat thread tells it later."""
         if self._listener is not None:
             self._listener.cancel()
-        with suppress(CrossInstanceError):
-            await self._retire()
+        try:
+            stopped = self._release_all()
+            with suppress(CrossInstanceError):
+                await self._retire()
+            stopped += self._release_all()  # what the last claim had taken
+            await asyncio.gather(*(attempt.returned() for attempt in stopped))
+            with suppress(CrossInstanceError):
+                await self._report()
+        finally:
+            while self._ends:
+                told = self._portion()
+                self._membership.later(Finish(told[0][0], tuple(end for _, end in told)))
+                del self._ends[: len(told)]
+            with suppress(StoreUnavailable):
+                self._store.forget(self._permit)
+
+    def _release_all(self) -> list[Attempt]:
         stopped = list(self._attempts.values())
         for attempt in stopped:
             attempt.release()
             self._note_end(attempt)
-        await asyncio.gather(*(attempt.returned() for attempt in stopped))
-        with suppress(CrossInstanceError):
-            await self._report()
-        with suppress(StoreUnavailable):
-            self._store.forget(self._permit)
+        return stopped

@@ -19,6 +19,7 @@ import math
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -83,7 +84,8 @@ class Pulse:
         """Send what was handed over, then end."""
         self._stopping = True
         self._inbox.put(None)
-        self._thread.join()
+        with suppress(RuntimeError):  # the process was interrupted while the thread was started
+            self._thread.join()
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Take over an operation; it is sent at once, and again until the store has answered.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -31,6 +32,22 @@ if TYPE_CHECKING:
 PATIENCE = 40.0
 """Seconds until a test gives up: the machine may be busy. Less than the default heartbeat timeout."""
 ROOT = Path(__file__).parents[2]
+
+
+def take_away(folder: Path) -> None:
+    """Remove a folder that is in use; emptied where it is, it could be written to meanwhile."""
+    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}")))
+
+
+def put_file_for(folder: Path) -> None:
+    """Have a file where a folder is, which its users make again whenever they find it gone."""
+    file = folder.with_name("no-folder")
+    file.touch()
+    while not folder.is_file():
+        with suppress(FileNotFoundError):
+            take_away(folder)
+        with suppress(FileExistsError):
+            folder.hardlink_to(file)
 
 
 class Event(NamedTuple):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from fcntl import LOCK_EX, flock
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.processes import runtime_parts as parts
-from tests.processes.runtime_herd import Event, Herd
+from tests.processes.runtime_herd import Event, Herd, put_file_for
 
 from cross_instance import Runtime
 from cross_instance.rules.operations import SECOND, NodeState, Snapshot
@@ -68,8 +67,7 @@ def test_without_the_folder_all_run_at_their_share_then_stop_and_come_back(tmp_p
     settings = ACCOUNT | {"heartbeat_interval_ms": 500, "heartbeat_timeout_ms": timeout}
     greedy = start(herd, tmp_path, settings)
     herd.hear_more(200)
-    shutil.rmtree(tmp_path / "runtime")
-    (tmp_path / "runtime").write_text("no folder")
+    put_file_for(tmp_path / "runtime")
     cut = now()
     degraded = await_all(herd, "store-degraded", greedy, cut)
     stopped = await_all(herd, "stopped", greedy, cut)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.processes import runtime_parts as parts
-from tests.processes.runtime_herd import Herd
+from tests.processes.runtime_herd import Herd, take_away
 
 import cross_instance
 from cross_instance import ConfigError, RateLimitExceeded, Runtime, StoreUnavailable
@@ -68,7 +68,7 @@ def test_everybody_joins_anew_where_the_folder_was_removed(tmp_path: Path, herd:
         with runtime.permit("acme", "m-1"):
             herd.tell(waiter, "take acme")
             herd.until(lambda: sum(instance.waiting for instance in runtime.run(Snapshot()).instances) == 1)
-            shutil.rmtree(tmp_path / "runtime")
+            take_away(tmp_path / "runtime")
             herd.hear("took", waiter)
         herd.kill(waiter)
         with runtime.permit("acme", "m-1"):
@@ -78,7 +78,7 @@ def test_everybody_joins_anew_where_the_folder_was_removed(tmp_path: Path, herd:
 
 def test_numbers_are_never_given_twice_although_the_folder_was_removed(tmp_path: Path, herd: Herd) -> None:
     with runtime_in(tmp_path, account(1)) as runtime:
-        shutil.rmtree(tmp_path / "runtime")
+        take_away(tmp_path / "runtime")
         holder(herd, tmp_path, "newcomer")
         herd.until(lambda: "newcomer" in names(runtime))
         with pytest.raises(RateLimitExceeded):

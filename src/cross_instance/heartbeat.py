@@ -48,6 +48,17 @@ REPUBLISH_EVERY = 3600.0
 """Seconds between publications of the same accounts."""
 
 
+def sweep(membership: Membership, op: Sweep) -> None:
+    """Remove instances, step by step where they have very many waiters, and tell who is gone."""
+    more = True
+    while more:
+        swept = membership.run(op)
+        for instance_id in swept.removed:
+            text = f"instance {instance_id} is gone without leaving; what it held is given back"
+            membership.events.tell(events.INSTANCE_REMOVED, text, removed=instance_id)
+        more = swept.more
+
+
 class Late(NamedTuple):
     """An operation that could not be sent in time; see `Pulse.later`."""
 
@@ -165,7 +176,7 @@ class Pulse:
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
         self._look_at_clocks(beaten.at)
-        self._sweep(Sweep())
+        sweep(self._membership, Sweep())
 
     def tick(self) -> None:
         """What is done often while somebody waits, or the store is out of reach or was."""
@@ -201,7 +212,7 @@ class Pulse:
         world = self._membership.run(Snapshot(counts=False))
         dead = self._known_dead(traces, world)
         if dead:
-            self._sweep(Sweep(tuple(sorted(dead.values()))))
+            sweep(self._membership, Sweep(tuple(sorted(dead.values()))))
         for trace in traces:
             self._lookout.done(trace)
 
@@ -212,19 +223,6 @@ class Pulse:
             for instance in world.instances
             if instance.machine == self._membership.machine and (name := file_name(instance.instance_id)) in names
         }
-
-    def _sweep(self, op: Sweep) -> None:
-        """Remove instances, step by step where they have very many waiters."""
-        more = True
-        while more:
-            swept = self._membership.run(op)
-            self._announce(swept.removed)
-            more = swept.more
-
-    def _announce(self, removed: tuple[str, ...]) -> None:
-        for instance_id in removed:
-            text = f"instance {instance_id} is gone without leaving; what it held is given back"
-            self._membership.events.tell(events.INSTANCE_REMOVED, text, removed=instance_id)
 
     def flush(self) -> None:
         """Send what was handed over, in order; what a store out of reach does not take stays for the next time."""

@@ -87,6 +87,12 @@ def test_the_total_follows_the_profile(tmp_path: Path, profile: str, total: int)
     assert Coordinator(settings=settings_in(tmp_path, profile=profile)).get_total_max_llm() == total
 
 
+def test_the_total_is_that_of_the_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PI_TOTAL_MAX_LLM", "9")
+    assert Coordinator(store=tmp_path / "runtime", total_max_llm=3).get_total_max_llm() == 3
+
+
 def test_a_wrong_configuration_is_told_when_registering(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("PI_TOTAL_MAX_LLM", "many")
@@ -120,6 +126,17 @@ def test_overrides_are_stronger_than_the_environment(
     assert one.get_total_max_llm() == 3
     one.unregister_instance()
     assert one.get_total_max_llm() == 9
+
+
+@pytest.mark.parametrize("overrides", [{"totalMaxLlm": 3}, CoordinatorConfig(3, 5_000, 9_000)])
+def test_overrides_of_settings_that_are_given_are_an_error(tmp_path: Path, overrides: Any) -> None:
+    one = Coordinator("a", settings=settings_in(tmp_path))
+    with pytest.raises(ConfigError, match="config_overrides: would have no effect beside the given settings"):
+        one.register_instance("s", tmp_path, overrides)
+    assert not one.is_coordinator_initialized()
+    one.register_instance("s", tmp_path, {})
+    assert one.is_coordinator_initialized()
+    one.unregister_instance()
 
 
 def test_an_unknown_override_is_an_error(tmp_path: Path) -> None:

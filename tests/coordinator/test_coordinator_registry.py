@@ -9,6 +9,7 @@ import pytest
 from tests.coordinator.conftest import Join
 
 from cross_instance.coordinator import Coordinator
+from cross_instance.events import INSTANCE_REMOVED
 from cross_instance.presence import file_name, instances_folder
 from cross_instance.rules.operations import SECOND, Join as JoinOp, Joined, Sweep
 from cross_instance.stores.memory import MemoryStore
@@ -158,6 +159,17 @@ def test_a_look_alone_is_enough_to_join_anew(join: Join, store: MemoryStore) -> 
     store.run(Sweep((one.runtime.incarnation,)))  # type: ignore[union-attr]
     assert one.get_my_parallel_limit() == 5
     assert ids(one) == ["a"]
+
+
+def test_who_is_removed_is_told_as_an_event(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+    one = join("a")
+    assert one.runtime is not None
+    stranger(store, "far", "another machine")
+    clock.advance(TIMEOUT)
+    one.update_heartbeat()
+    one.cleanup_dead_instances()
+    told = [event for event in one.runtime.status().events if event.kind == INSTANCE_REMOVED]
+    assert [event.fields["removed"] for event in told] == ["far"]
 
 
 def test_an_enhanced_heartbeat_does_all_of_it(join: Join, store: MemoryStore, clock: FakeClock) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from cross_instance.rules.apply import AT_A_GLANCE, apply, decide
 from cross_instance.rules.limits import refill
 from cross_instance.rules.operations import (
+    DAY,
     FOREVER,
     SECOND,
     AccountSpec,
@@ -34,6 +35,7 @@ from cross_instance.rules.operations import (
 from cross_instance.rules.records import decode_node, encode
 from cross_instance.rules.tables import NODE
 from cross_instance.testing import DictTables, FakeClock
+from cross_instance.testing.clock import START_OF_2026
 from cross_instance.testing.conformance import Elapse, random_operations
 
 
@@ -105,7 +107,7 @@ def test_both_paths_agree_in_a_crowd(seed: int) -> None:
             step = storm.send(result)
 
 
-def entered() -> tuple[Both, int]:
+def entered(*more: LimitSpec) -> tuple[Both, int]:
     both = Both()
     joined = both.run(Join("a", "nonce", 1, "here", "here"))
     assert isinstance(joined, Joined)
@@ -113,6 +115,7 @@ def entered() -> tuple[Both, int]:
         LimitSpec(Kind.REQUESTS, 600, 20),
         LimitSpec(Kind.TOKENS, 60_000, 10_000),
         LimitSpec(Kind.CONCURRENCY, 5),
+        *more,
     )
     both.run(Configure(joined.incarnation, "openai/default", AccountSpec(limits)))
     return both, joined.incarnation
@@ -157,6 +160,18 @@ def test_both_paths_agree_when_a_pause_ends(early: int) -> None:
     both.clock.advance(SECOND - early)
     answer = both.run(Acquire(incarnation, 2, "openai/default", revision=1, timeout=0))
     assert isinstance(answer, Refused if early > 0 else Granted)
+
+
+@pytest.mark.parametrize("before_the_end", [SECOND + 1, SECOND, SECOND - 1, 1, -1])
+def test_both_paths_agree_when_the_guard_of_a_window_shrinks(before_the_end: int) -> None:
+    """Whether the window has closed is told by the guard until now, though the request that ends took none of it."""
+    both, incarnation = entered(LimitSpec(Kind.REQUESTS_DAY, 9, 9, DAY, anchor=START_OF_2026))
+    for seq in (1, 2):
+        both.run(Acquire(incarnation, seq, "openai/default", revision=1))
+    both.run(Settle(incarnation, 1, delay=SECOND))
+    both.clock.advance(DAY - before_the_end)
+    both.run(Settle(incarnation, 2))
+    assert both.glances == 4
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300_000), st.integers(0, 400)), max_size=60))

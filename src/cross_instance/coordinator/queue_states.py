@@ -19,7 +19,6 @@ from cross_instance.rules.operations import SECOND, Entry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cross_instance.coordinator.views import View
     from cross_instance.rules.operations import Workload
 
 
@@ -74,8 +73,12 @@ class QueueStates(Registry):
 
     def get_remote_queue_states(self) -> list[BroadcastQueueState]:
         """The other instances' queues that were told within two heartbeat intervals."""
-        view = self._view()
-        return [] if view is None else self._remote_queues(view)
+        runtime, view = self.runtime, self._view()
+        if runtime is None or view is None:
+            return []
+        since = view.world.at.mono - 2 * runtime.settings.heartbeat_interval * SECOND
+        told = (one for one in view.others if one.broadcast_at and one.broadcast_at >= since)
+        return [queue_state_of(one, view.world) for one in told]
 
     def check_remote_capacity(self) -> bool:
         """Whether another instance is idle; also true where there is no other."""
@@ -98,13 +101,6 @@ class QueueStates(Registry):
         """Whether this instance has no pending task and no active model."""
         member = self._member()
         return member is None or not (member.work.said.pending or member.work.said.active_models)
-
-    def _remote_queues(self, view: View) -> list[BroadcastQueueState]:
-        settings = self._settings()
-        interval = 0.0 if settings is None else settings.heartbeat_interval
-        since = view.world.at.mono - 2 * interval * SECOND
-        told = (one for one in view.others if one.broadcast_at and one.broadcast_at >= since)
-        return [queue_state_of(one, view.world) for one in told]
 
 
 def _entry(shown: StealableQueueEntry) -> Entry:

@@ -2,21 +2,18 @@
 
 1. An instance of this machine is alive while it holds its lock, whatever its pid is now; any other while it was heard
    of within the timeout, on the store's clock: one that stood still with its machine was not silent.
-2. What has expired (a lock, a queue that was told long ago) is seen by nobody; what is left of it goes with a sweep.
+2. What has expired is seen by nobody: an old queue goes with its instance, a lock with its next holder. What is left
+   to clean up are instances.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from cross_instance.coordinator.models import CoordinatorStatus, InstanceInfo
 from cross_instance.coordinator.seat import config_of
 from cross_instance.coordinator.shares import Shares
 from cross_instance.coordinator.views import info_of, info_seems_alive, lives
+from cross_instance.heartbeat import sweep
 from cross_instance.rules.operations import Snapshot, Sweep
-
-if TYPE_CHECKING:
-    from cross_instance.membership import Membership
 
 USUAL_TIMEOUT_MS = 60_000
 
@@ -46,20 +43,26 @@ class Registry(Shares):
         if member is not None:
             world = member.run(Snapshot())
             here = [one for one in world.instances if one.machine == member.machine]
-            _sweep(member, Sweep(tuple(one.incarnation for one in here if not lives(member, one, world))))
+            sweep(member, Sweep(tuple(one.incarnation for one in here if not lives(member, one, world))))
 
     def cleanup_queue_states(self) -> None:
-        """Have the store drop what is old. Queues that were told longer ago than the timeout are seen by nobody."""
+        """Remove who fell silent, and their queues with them.
+
+        A queue that was told more than two heartbeat intervals ago is seen by nobody, also without this.
+        """
         member = self._member()
         if member is not None:
-            _sweep(member, Sweep())
+            sweep(member, Sweep())
 
     def cleanup_expired_locks(self) -> None:
-        """Have the store drop what has expired. An expired lock is held by nobody, also without this."""
+        """Remove who fell silent, and free their locks with them.
+
+        An expired lock is held by nobody, also without this.
+        """
         self.cleanup_queue_states()
 
     def enhanced_heartbeat(self) -> None:
-        """A heartbeat, then the removal of dead instances, old queue states and expired locks."""
+        """A heartbeat, then all that the three cleanups do."""
         self.update_heartbeat()
         self.cleanup_dead_instances()
 
@@ -78,18 +81,11 @@ class Registry(Shares):
         runtime, view = self.runtime, self._view()
         if runtime is None or view is None:
             return CoordinatorStatus(False, None, 1, 1, None, ())
-        config = config_of(runtime.settings)
         return CoordinatorStatus(
             registered=True,
             my_instance_id=runtime.instance_id,
             active_instance_count=max(1, len(view.living)),
             my_parallel_limit=self._share_in(view),
-            config=config,
+            config=config_of(runtime.settings),
             instances=tuple(info_of(one) for one in view.living),
         )
-
-
-def _sweep(member: Membership, op: Sweep) -> None:
-    """Remove instances, step by step where they have very many waiters."""
-    while member.run(op).more:
-        pass

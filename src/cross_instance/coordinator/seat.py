@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from cross_instance.config import Settings
     from cross_instance.membership import Membership
+    from cross_instance.stores.base import Store
 
 OVERRIDES = {
     "total_max_llm": TOTAL_MAX_LLM,
@@ -36,9 +37,18 @@ OVERRIDES = {
 class Seat:
     """What every part of a coordinator stands on; its arguments are those of `Runtime`."""
 
-    def __init__(self, instance_id: str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        instance_id: str | None = None,
+        *,
+        store: str | Path | Store | None = None,
+        settings: Settings | None = None,
+        **overrides: Any,
+    ) -> None:
         self._instance_id = instance_id
-        self._options = options
+        self._store = store
+        self._given = settings
+        self._overrides = overrides
         self._runtime: Runtime | None = None
         self._registering = threading.RLock()
 
@@ -66,8 +76,14 @@ class Seat:
             if self.runtime is not None:
                 self.update_heartbeat()
                 return
-            options = self._options | _given(config_overrides)
-            runtime = Runtime(self._instance_id, session_id=session_id, project_dir=cwd, **options)
+            runtime = Runtime(
+                self._instance_id,
+                store=self._store,
+                settings=self._given,
+                session_id=session_id,
+                project_dir=cwd,
+                **self._overrides | self._arguments(config_overrides),
+            )
             if runtime.join():
                 self._runtime = runtime
 
@@ -126,10 +142,16 @@ class Seat:
         if runtime is not None:
             return runtime.settings
         try:
-            given: Settings | None = self._options.get("settings")
-            return given or load_settings()
+            return self._given or load_settings(**self._overrides)
         except ConfigError:
             return None
+
+    def _arguments(self, config_overrides: CoordinatorConfig | Mapping[str, int] | None) -> dict[str, int]:
+        """Overrides as arguments of a runtime. Raises `ConfigError` for those that would have no effect."""
+        arguments = {} if config_overrides is None else _renamed(config_overrides)
+        if arguments and self._given is not None:
+            raise ConfigError("would have no effect beside the given settings", origin="config_overrides")
+        return arguments
 
 
 def total_of(settings: Settings | None) -> int:
@@ -148,10 +170,8 @@ def config_of(settings: Settings) -> CoordinatorConfig:
     )
 
 
-def _given(overrides: CoordinatorConfig | Mapping[str, int] | None) -> dict[str, int]:
-    """Overrides as arguments of a runtime. Raises `ConfigError` for a key that is none of the coordinator's."""
-    if overrides is None:
-        return {}
+def _renamed(overrides: CoordinatorConfig | Mapping[str, int]) -> dict[str, int]:
+    """Overrides by the names of settings. Raises `ConfigError` for a key that is none of the coordinator's."""
     named = vars(overrides) if isinstance(overrides, CoordinatorConfig) else overrides
     known = {spelling: name for name in OVERRIDES for spelling in (name, camel(name))}
     for key in named:

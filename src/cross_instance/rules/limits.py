@@ -312,12 +312,17 @@ def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | Non
                 take(limit, -surplus)
 
 
-def measure(node: Node, delay: int) -> None:
-    """Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth with each permit."""
+def measure(node: Node, delay: int, at: Instant) -> None:
+    """Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth with each permit.
+
+    Whether a window has closed by now is told by the guard that it had until now.
+    """
     spread = delay if delay > node.spread else node.spread - (node.spread - delay) // 64
     if spread != node.spread:
         node.spread = spread
         for limit in node.limits:
+            if limit.anchor is not None:
+                refill(limit, at)
             set_guard(limit, spread)
 
 

@@ -275,7 +275,7 @@ def settle(tables: Tables, op: Settle, at: Instant) -> Settled:
         usage = None if op.usage is None else units_of(op.usage)
         for (_, node), marks in with_marks(ledger, permit):
             correct(node, permit.costs, marks, usage, rejected=op.outcome is Outcome.REJECTED)
-            measure(node, op.delay)
+            measure(node, op.delay, at)
         ledger.touched.add(permit.account)
         hear(ledger, op, permit)
     ledger.drop_permit(op.incarnation, op.seq)

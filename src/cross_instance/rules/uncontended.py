@@ -3,7 +3,8 @@
 1. It decides exactly what `permits` would decide, or it answers None and has changed nothing; a test compares both.
 2. It reads and writes only the records that such a decision touches: the node, the flow and the permit. None of
    them is durable.
-3. A limit that the request does not touch is left as it stands: time refills a bucket in two steps as in one.
+3. A limit that neither the request nor a new guard touches is left as it stands: time refills it in two steps as in
+   one.
 4. What this process wrote last need not be decoded when it is read again: equal bytes are the same record, whoever
    wrote them. Nothing is taken from anywhere but the tables.
 
@@ -190,7 +191,7 @@ def settle(tables: Records, op: Settle, at: Instant) -> Settled | None:
     if node.accepted < ACCEPTED_BETWEEN and permit.epochs == node.epochs:
         node.accepted += 1
     if op.delay != node.spread:
-        measure(node, op.delay)
+        measure(node, op.delay, at)
     value = encode(node)
     tables.put(node_at, value)
     tables.delete(permit_at)

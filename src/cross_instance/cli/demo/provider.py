@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from cross_instance.cli.demo.processes import report
 from cross_instance.cli.demo.scene import BURST, FASTEST, REQUESTS_PER_MINUTE, SLOWEST
+from cross_instance.cli.processes import report
 from cross_instance.testing.provider import Limit, ProviderConfig, ProviderServer, Uniform
 
 

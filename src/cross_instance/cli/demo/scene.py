@@ -50,12 +50,8 @@ class Part(NamedTuple):
 PARTS = (Part("batch-job", 40), Part("terminal-1", 1), Part("terminal-2", 1), Part("terminal-3", 1))
 
 
-READY, OVER = "ready", "over"
-"""What a worker says before and after each run."""
-
-
 class Plan(msgspec.Struct, frozen=True):
-    """What a worker is told before a run; `folder` is private to the run."""
+    """What a worker is told before a run; `folder` is private to the demo."""
 
     name: str
     tasks: int

@@ -16,12 +16,18 @@ from cross_instance.rules.task_records import PHASES, Phase
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, Purge
     from cross_instance.rules.tables import Tables
+    from cross_instance.rules.task_records import Task
 
 
 def forget_expired(desk: Desk, most: int) -> None:
     """Forget tasks whose retention is over."""
     for task in desk.due(EXPIRES, most):
         desk.forget(task)
+
+
+def has_expired(task: Task, at: Instant) -> bool:
+    """Whether a task is over, and so is its retention; a dead letter has none."""
+    return task.phase not in (Phase.OPEN, Phase.DEAD) and task.finished_at + task.spec.retention <= at.wall
 
 
 def purge(tables: Tables, op: Purge, at: Instant) -> Purged:

@@ -32,7 +32,7 @@ from cross_instance.rules.tables import (
 from cross_instance.rules.task_desk import Desk
 from cross_instance.rules.task_ends import retire
 from cross_instance.rules.task_lines import first_of, is_paused, lanes_of
-from cross_instance.rules.task_purge import forget_expired
+from cross_instance.rules.task_purge import forget_expired, has_expired
 from cross_instance.rules.task_records import Idle, Task, claimer, last_claim
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def push(tables: Tables, op: Push, at: Instant) -> Pushed:
     forget_expired(desk, 2 * len(op.tasks))
     names, known = [], []
     for spec in op.tasks:
-        there = _present(tables, spec)
+        there = _present(desk, spec)
         names.append(there or spec.task)
         if there is None:
             _submit(desk, spec)
@@ -74,12 +74,18 @@ def push(tables: Tables, op: Push, at: Instant) -> Pushed:
     return Pushed(at=at, wakes=tuple(desk.wakes), tasks=tuple(names), known=tuple(known))
 
 
-def _present(tables: Tables, spec: NewTask) -> str | None:
-    """The task that this one is already, by its id or its key."""
-    if tables.get(named(TASK, spec.task)) is not None:
+def _present(desk: Desk, spec: NewTask) -> str | None:
+    """The task that this one is already, by its id or its key; one whose retention is over does not hold its key."""
+    if desk.tables.get(named(TASK, spec.task)) is not None:
         return spec.task
-    value = tables.get(named(TASK_KEY, spec.key)) if spec.key else None
-    return None if value is None else value.decode()
+    value = desk.tables.get(named(TASK_KEY, spec.key)) if spec.key else None
+    if value is None:
+        return None
+    holder = desk.listed(value.decode())
+    if has_expired(holder, desk.at):
+        desk.forget(holder)
+        return None
+    return holder.spec.task
 
 
 def _submit(desk: Desk, spec: NewTask) -> None:

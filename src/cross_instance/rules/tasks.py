@@ -4,7 +4,7 @@
 2. A claim ends when its owner ends the attempt, or with its owner's incarnation; never by time.
 3. A stale owner cannot end a task, and buys no permits for it, so that a paused zombie spends no money.
 4. Who may take a task takes the one of the highest class that has been ready longest.
-5. Tasks that have become due become ready before anything else is decided.
+5. Tasks that have become due become ready before anything else is decided (`task_time`).
 6. While a task of the common queue waits, nobody who is able to do it stays idle untold: whoever takes one and leaves
    another wakes the next.
 """
@@ -32,16 +32,13 @@ from cross_instance.rules.tables import (
 from cross_instance.rules.task_desk import Desk
 from cross_instance.rules.task_ends import retire
 from cross_instance.rules.task_lines import first_of, is_paused, lanes_of
-from cross_instance.rules.task_purge import forget_expired, has_expired
 from cross_instance.rules.task_records import Idle, Task, claimer, last_claim
+from cross_instance.rules.task_time import forget_expired, has_expired, make_due_ready
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, NewTask, Push, Renew, SetQueue
     from cross_instance.rules.tables import Tables
     from cross_instance.rules.task_lines import Found
-
-DUE_AT_ONCE = 100
-"""How many tasks that have become due one operation makes ready."""
 
 
 def owns(tables: Tables, task: str, epoch: int, incarnation: int) -> bool:
@@ -102,14 +99,6 @@ def _submit(desk: Desk, spec: NewTask) -> None:
     else:
         desk.ready(task)
     desk.keep(task)
-
-
-def make_due_ready(desk: Desk) -> None:
-    """Move tasks whose time has come to the end of their lists, the longest due first."""
-    for task in desk.due(DELAYED, DUE_AT_ONCE):
-        desk.undelay(task)
-        desk.ready(task)
-        desk.keep(task)
 
 
 def claim(tables: Tables, op: Claim, at: Instant) -> Claimed | Fenced:

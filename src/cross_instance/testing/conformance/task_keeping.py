@@ -53,6 +53,23 @@ def what_is_over_is_kept_for_a_while(scene: Scene) -> None:
 
 
 @law(Need.CLOCK)
+def who_was_ready_first_is_served_first(scene: Scene) -> None:
+    """What became due unnoticed comes before what is sent back, or tried again, after that."""
+    worker = Worker(scene, "a")
+    push(scene, "fails", "stumbles", retries=1, backoff=0)
+    worker.take(most=2)
+    worker.end("fails", TaskOutcome.FAILED)
+    push(scene, "first", delay=SECOND)
+    push(scene, "second", delay=2 * SECOND)
+    scene.pass_time(SECOND)
+    worker.end("stumbles", TaskOutcome.RETRY)
+    scene.pass_time(SECOND)
+    scene.run(Requeue("fails"))
+    served = worker.take(most=9)
+    require(served == ["first", "stumbles", "second", "fails"], f"in the order of becoming ready, not {served}")
+
+
+@law(Need.CLOCK)
 def a_key_is_free_once_its_retention_is_over(scene: Scene) -> None:
     """However many others wait to be forgotten before its task."""
     worker = Worker(scene, "a")

@@ -1,16 +1,18 @@
-"""Coordinators on one store whose clock is set by hand; each test has its own."""
+"""Coordinators on one store whose clock is set by hand, in memory and on a real server; each test has its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.runtime.doubles import settings_in
+from tests.stores.redis_server import Server, open_redis, serving
 
 from cross_instance.coordinator import Coordinator
+from cross_instance.stores.base import Store
 from cross_instance.stores.memory import MemoryStore
 from cross_instance.testing import FakeClock
 
@@ -24,13 +26,24 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def store(clock: FakeClock) -> MemoryStore:
-    return MemoryStore(clock)
+@pytest.fixture(scope="package")
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(clock)
+        return
+    server: Server = request.getfixturevalue("server")
+    with closing(open_redis(server.socket_url(tmp_path.name), clock)) as store:
+        yield store
 
 
 @pytest.fixture
-def join(tmp_path: Path, store: MemoryStore) -> Iterator[Join]:
+def join(tmp_path: Path, store: Store) -> Iterator[Join]:
     """`join("a")` registers an instance; keyword arguments are settings."""
     with ExitStack() as stack:
 

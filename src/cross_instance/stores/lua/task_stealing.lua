@@ -11,18 +11,7 @@ local workers = require "task_workers"
 local UNKNOWN = SECOND -- how long a task is taken to last while none of its kind was done
 local min, max, floor = math.min, math.max, math.floor
 
--- How many tasks of a lane nobody has claimed, by rank.
-local function queued_by_rank(line)
-  local there, taken, queued = desk.lane(line).ranks, desk.taken_of(line).ranks, {}
-  for rank = 1, records.RANKS do queued[rank] = max(0, there[rank] - taken[rank]) end
-  return queued
-end
-
-local function queued(line)
-  return records.sum(queued_by_rank(line))
-end
-
--- The µs that they are expected to take; `durations` keeps what was read of kinds.
+-- The µs that a lane's tasks that nobody has claimed are expected to take; `durations` keeps what was read of kinds.
 local function backlog(line, durations)
   local total, taken = 0, desk.taken_of(line).kinds
   for kind, there in pairs(desk.lane(line).kinds) do
@@ -50,7 +39,7 @@ end
 local function open_to(line, own, tags)
   local queue, lane = records.names_of(line)
   local is_closed = queue == "" or queue == own or not workers.may_take(lane, tags, true) or is_held_back(lane)
-  return is_closed and 0 or queued(line), queue
+  return is_closed and 0 or desk.queued(line), queue
 end
 
 -- The queues of other instances that have something for a thief, the largest backlog first.
@@ -112,4 +101,4 @@ local function steal(op, own, tags)
   return "", {}
 end
 
-return { queued_by_rank = queued_by_rank, queued = queued, backlog = backlog, steal = steal }
+return { backlog = backlog, steal = steal }

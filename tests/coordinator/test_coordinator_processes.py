@@ -195,3 +195,18 @@ def test_a_wall_clock_that_jumps_in_one_process_changes_nothing_for_the_others(s
         assert three.take_all() == ["x"]
         assert two.offer([]) == ["x"]
     assert one.release_lock_of(lock) is True
+
+
+def test_nothing_is_kept_beside_the_store_but_each_instance_s_file(
+    start: Start, tmp_path: Path, shared: dict[str, str]
+) -> None:
+    one, two = start("a", "b")
+    one.offer(["x", "y"])
+    one.try_acquire_lock("r", 600_000)
+    assert two.take_all() == ["x", "y"]
+    folder = tmp_path / "runtime"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    of_the_store = {name for name in files if name.startswith(("gate-", "wake-", "durable-", "coordination-"))}
+    assert not (shared and of_the_store)
+    stamps = {name for name in files if name.startswith("instances/.looked-")}  # when a look for the dead was, no more
+    assert files - of_the_store - stamps == {"instances/a.lock", "instances/b.lock"}

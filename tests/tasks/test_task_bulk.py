@@ -1,6 +1,6 @@
 """Many tasks submitted together, in a folder and on a server: all are kept, in their order, in steps of a hundred.
 
-That a step costs the same however many are there is held by `tests/rules/test_tasks_cost.py` for the rules, and here
+That a step costs the same however many are there is held by `tests/rules/test_tasks.py` for the rules, and here
 for the server's scripts; `python -m bench --only task-bulk` submits 100,000.
 """
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.looking import names
 from tests.processes import runtime_parts as parts, task_parts
+from tests.processes.cut_off import IMPATIENT
 from tests.processes.runtime_herd import Herd
 from tests.stores.redis_server import Server, program, serving
 
@@ -32,16 +34,13 @@ from cross_instance.rules.operations import (
     Joined,
     NewTask,
     Push,
-    Snapshot,
     Sweep,
     TaskEnd,
     TaskState,
 )
 from cross_instance.stores.redis.store import RedisStore
 
-PROVIDERS: dict[str, Any] = {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000}}
-IMPATIENT = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
-"""With times after which the silent are removed here."""
+PROVIDERS: dict[str, Any] = {"acme": parts.PLENTY}
 PATIENCE = 30.0
 """Seconds after which a wake that does not come is missing."""
 pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
@@ -119,7 +118,7 @@ def test_a_zombie_neither_finishes_nor_spends(
     handle = watcher.submit("held", queue="zombie")
     herd.hear("began", zombie)
     os.kill(zombie, signal.SIGSTOP)
-    herd.until(lambda: [instance.instance_id for instance in watcher.run(Snapshot()).instances] == ["watcher"])
+    herd.until(lambda: names(watcher) == ["watcher"])
     heir = herd.start(task_parts.serve, folder=tmp_path, settings=settings | IMPATIENT, name="heir")
     herd.hear("began", heir)
     os.kill(zombie, signal.SIGCONT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -52,20 +52,6 @@ SLOT = AccountSpec((LimitSpec(Kind.CONCURRENCY, 1, period=0),))
 IMPATIENT = ("patience=0.3", "timeout=0.1", "connect_timeout=0.1")
 """For calls that are to fail; those that are to work are made `eventually`, since a slow machine may need longer."""
 PATIENT = ("patience=60", "timeout=30")
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Server:
-    """A server with nothing in it and nothing odd about it."""
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
 
 
 def joined(store: RedisStore, name: str = "a") -> int:

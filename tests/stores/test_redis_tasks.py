@@ -19,7 +19,7 @@ from tests.looking import names
 from tests.processes import runtime_parts as parts, task_parts
 from tests.processes.cut_off import IMPATIENT
 from tests.processes.runtime_herd import Herd
-from tests.stores.redis_server import Server, program, serving
+from tests.stores.redis_server import Server, serving
 
 from cross_instance import AsyncRuntime, Runtime
 from cross_instance.errors import StoreFull
@@ -43,13 +43,6 @@ from cross_instance.stores.redis.store import RedisStore
 PROVIDERS: dict[str, Any] = {"acme": parts.PLENTY}
 PATIENCE = 30.0
 """Seconds after which a wake that does not come is missing."""
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

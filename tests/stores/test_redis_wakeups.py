@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -40,19 +40,6 @@ from cross_instance.stores.redis.wire import decode_wake
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "openai:main"
 SLOT = AccountSpec((LimitSpec(Kind.CONCURRENCY, 1, period=0),))
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Server:
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
 
 
 class Member:

@@ -7,17 +7,16 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.looking import DEADLINE
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 PROGRAM = Path(__file__).with_name("program.py")
-DEADLINE = 40.0
-"""Seconds until a test gives up."""
 UNHURRIED = {"heartbeat_interval_ms": 120_000, "heartbeat_timeout_ms": 600_000}
 """No beat comes within a test: a death is noticed because somebody waits, or not at all."""
 PROVIDERS = {
@@ -56,10 +55,3 @@ def said(process: subprocess.Popen[str]) -> str:
     """The next line that it says."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it is so, or fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"

@@ -9,9 +9,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.looking import names, waiting
+from tests.looking import DEADLINE, names, until, waiting
 from tests.runtime.doubles import settings_in
-from tests.runtime.program_run import DEADLINE, PROVIDERS, UNHURRIED, program, said, until
+from tests.runtime.program_run import PROVIDERS, UNHURRIED, program, said
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime
 from cross_instance.rules.operations import Snapshot

@@ -10,10 +10,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from tests.looking import names, waiting
+from tests.looking import DEADLINE, names, until, waiting
 from tests.runtime.doubles import settings_in
 from tests.runtime.nets import beat_by_hand
-from tests.runtime.program_run import DEADLINE, PROVIDERS, UNHURRIED, program, said, until
+from tests.runtime.program_run import PROVIDERS, UNHURRIED, program, said
 from tests.stores.redis_server import Server, serving
 
 from cross_instance import AsyncRuntime, DuplicateInstance, Runtime

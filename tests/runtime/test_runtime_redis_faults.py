@@ -9,9 +9,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
-from tests.looking import node
+from tests.looking import DEADLINE, node, until
 from tests.runtime.doubles import settings_in
-from tests.runtime.program_run import DEADLINE, UNHURRIED, until
+from tests.runtime.program_run import UNHURRIED
 from tests.stores.redis_proxy import Proxy
 from tests.stores.redis_server import Server, free_port, serving
 

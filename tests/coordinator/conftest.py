@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from tests.runtime.doubles import settings_in
-from tests.stores.redis_server import Server, open_redis, serving
+from tests.stores.redis_fixtures import server, shared_server
+from tests.stores.redis_server import Server, open_redis
 
 from cross_instance.coordinator import Coordinator
 from cross_instance.stores.base import Store
 from cross_instance.stores.memory import MemoryStore
 from cross_instance.testing import FakeClock
+
+__all__ = ["clock", "join", "server", "shared_server", "store"]
 
 Join = Callable[..., Coordinator]
 UNHURRIED = {"heartbeat_interval_ms": 60_000, "heartbeat_timeout_ms": 120_000}
@@ -26,19 +29,13 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(scope="package")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
 @pytest.fixture(params=["memory", "redis"])
 def store(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Store]:
     if request.param == "memory":
         yield MemoryStore(clock)
         return
-    server: Server = request.getfixturevalue("server")
-    with closing(open_redis(server.socket_url(tmp_path.name), clock)) as store:
+    real: Server = request.getfixturevalue("server")
+    with closing(open_redis(real.socket_url(tmp_path.name), clock)) as store:
         yield store
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runtime.doubles import settings_in
-from tests.stores.redis_server import Server, serving
 
 from cross_instance import Runtime
 from cross_instance.rules.operations import (
@@ -32,16 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import redis
+    from tests.stores.redis_server import Server
 
     from cross_instance.rules.operations import Operation, Result
 
 MANY = 5_000
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture(params=["folder", "redis"])
@@ -49,7 +43,7 @@ def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Runtime]
     settings = settings_in(tmp_path)
     if request.param == "redis":
         server: Server = request.getfixturevalue("server")
-        settings = settings_in(tmp_path, store=server.socket_url(tmp_path.name))
+        settings = settings_in(tmp_path, store=server.socket_url())
     with Runtime("w", settings=settings) as runtime:
         yield runtime
 
@@ -89,8 +83,8 @@ def commands_of_each(client: redis.Redis, store: RedisStore, incarnation: int, t
     return [*counts, commands(client, store, Finish(incarnation, ends))]
 
 
-def test_a_server_s_commands_do_not_grow_with_the_queue(server: Server, tmp_path: Path) -> None:
-    with closing(RedisStore(server.url(tmp_path.name))) as store, server.client() as client:
+def test_a_server_s_commands_do_not_grow_with_the_queue(server: Server, client: redis.Redis) -> None:
+    with closing(RedisStore(server.url())) as store:
         joined = store.run(Join("w", "nonce", pid=1, machine="here", host="here"))
         assert isinstance(joined, Joined)
         few = commands_of_each(client, store, joined.incarnation, 100)

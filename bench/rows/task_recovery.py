@@ -81,8 +81,8 @@ ROW = Row(
         "had not after two minutes. The floor is a flock that the kernel frees. huey takes a task out of its queue "
         "before it runs, so with its worker it is lost; its documentation says so. dramatiq gives it back when "
         "another worker, at one in a thousand of its calls, finds that the dead one's last heartbeat is a minute old. "
-        "procrastinate leaves the task marked as running until somebody asks for stalled jobs and retries them; "
-        "nothing does so by itself."
+        "Where it was waited for longer, that was after 164 s once. procrastinate leaves the task marked as running "
+        "until somebody asks for stalled jobs and retries them; nothing does so by itself."
     ),
     rounds=1,
     targets=(Target(AFTER, "at most", 1), Target(NEVER, "at most", 0)),

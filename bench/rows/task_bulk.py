@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.measuring import Role, Row, Subject, Target
 from bench.queues import OURS, opened
+from bench.rows.tasks import RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 PARTS = 10
 AT_ONCE = 100
 """Tasks of one operation, which are synced together."""
-RECORD = b"x" * 300
-"""About what is written for one task."""
 
 
 @contextmanager

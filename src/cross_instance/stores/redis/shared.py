@@ -146,8 +146,12 @@ class Shared:
         self._listener.abandon()
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock of this machine that goes on while it sleeps, as the server's does (macOS's CLOCK_MONOTONIC does so)."""
+
+
 def _local() -> int:
-    return time.monotonic_ns() // 1000
+    return time.clock_gettime_ns(_CLOCK) // 1000
 
 
 _guard = threading.RLock()

@@ -59,6 +59,7 @@ _CHECKS: dict[type[Operation[Any]], Callable[[Any], None]] = {
     ops.Steal: lambda op: checks.within("seq", op.seq, 0, EXACT - 1),
     ops.Configure: lambda op: checks.configure(op, Instant(0, 0)),
     ops.Lock: checks.lock,
+    ops.Sweep: checks.sweep,
 }
 _ACQUIRE = struct.Struct("<8dBBdI").pack
 _SETTLE = struct.Struct("<ddBBdddddd").pack

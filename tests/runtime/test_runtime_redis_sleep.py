@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.looking import DEADLINE, names, node, until, waiting
 from tests.runtime.doubles import settings_in
 from tests.runtime.nets import beat_by_hand
-from tests.runtime.test_runtime_processes import DEADLINE, PROVIDERS, names, until, waiting
-from tests.stores.redis_server import Server, open_redis, serving
+from tests.runtime.program_run import PROVIDERS
+from tests.stores.redis_server import Server, open_redis
 
 from cross_instance import Runtime, events as kinds
 from cross_instance.clocks import ClockWatch
-from cross_instance.rules.operations import SECOND, NodeState, Snapshot
+from cross_instance.rules.operations import SECOND
 from cross_instance.stores.redis import shared
 from cross_instance.testing import FakeClock
 
@@ -48,12 +49,6 @@ class Machine:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
 def stack() -> Iterator[ExitStack]:
     with ExitStack() as stack:
         yield stack
@@ -68,10 +63,6 @@ def beat(*runtimes: Runtime) -> None:
 
 def told(runtime: Runtime) -> list[str]:
     return [event.kind for event in runtime.status().events]
-
-
-def node(runtime: Runtime) -> NodeState:
-    return next(node for node in runtime.run(Snapshot()).nodes if node.node == "acme/default")
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from cross_instance.liveness import Liveness, card_of
 from cross_instance.lookout import Lookout
 from cross_instance.protocol import Rejoins
 from cross_instance.rules.operations import (
+    FOREVER,
     SECOND,
     Configured,
     Duplicate,
@@ -308,6 +309,11 @@ class Membership:
         pulse = self._pulse
         if pulse is not None:
             pulse.later(op, until)
+
+    def awake_for(self) -> int:
+        """For how long this machine has been awake as far as this instance knows, in µs."""
+        pulse = self._pulse
+        return FOREVER if pulse is None else pulse.awake_for()
 
     def begin_waiting(self, permit: Permit) -> None:
         """A permit waits from now on: watch the neighbours."""

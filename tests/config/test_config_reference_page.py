@@ -79,8 +79,9 @@ def test_the_page_names_every_place_of_limits() -> None:
 
 
 def test_the_page_says_what_can_change_while_a_process_runs() -> None:
-    line = next(line for line in PAGE.splitlines() if line.startswith("| `totalMaxLlm`, "))
-    live, fixed = (set(re.findall(r"`([^`]+)`", cell)) for cell in line.strip("| ").split(" | "))
+    words = ("- In force at once: ", "- From the next start of the process: ")
+    lines = (next(line for line in PAGE.splitlines() if line.startswith(start)) for start in words)
+    live, fixed = (set(re.findall(r"`([^`]+)`", line)) for line in lines)
     assert fixed == {setting.key for setting in (*GENERAL, *NAMED) if not is_live(setting.path)}
     changing = [setting for setting in SETTINGS if is_live(setting.path)]
     assert live == {setting.path[0] for setting in changing} | {"baseUrls"}

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from bench.crew import helper
+from bench.crew import helper, together
 from bench.measuring import Role, Row, Subject, Target, quantile
 from bench.reserved import CRITICAL, RESERVE, SETTINGS, serve_background, serve_critical, wanted
 from bench.rows.goodput import UNDISTURBED_P95
@@ -69,12 +69,7 @@ def _measure(folder: Path, numbers: Iterator[int], seconds: float, settings: dic
         if busy:
             crews.insert(0, helper(serve_critical, own, url, settings))
         at_work = [stack.enter_context(crew)[1] for crew in crews]
-        for crew in at_work:
-            crew.recv()
-        server.reset_statistics()
-        for crew in at_work:
-            crew.send(seconds)
-        calls = [crew.recv() for crew in at_work]
+        calls = together(at_work, seconds, server.reset_statistics)
         seen = server.statistics()
     figures = {"accepted/min": seen.total.accepted * 60 / seconds, "429s": float(seen.total.rejected)}
     if not busy:

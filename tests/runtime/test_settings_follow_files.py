@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.runtime.doubles import Timeline
 from tests.runtime.nets import beat_by_hand
 from tests.runtime.test_publishing_once import started
-from tests.stores.redis_server import serving
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime, StoreUnavailable
 from cross_instance.events import CONFIG_PROBLEM, CONFIG_RELOADED
@@ -21,6 +19,9 @@ from cross_instance.rules.operations import Acquire, Configure, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tests.runtime.doubles import Timeline
+    from tests.stores.redis_server import Server
 
     from cross_instance.rules.operations import World
 
@@ -36,11 +37,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def timeline() -> Timeline:
-    return Timeline()
 
 
 def write(project: Path, **section: Any) -> None:
@@ -75,12 +71,11 @@ def events(runtime: Runtime | AsyncRuntime, kind: str) -> list[Any]:
 
 
 @pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "embedded":
-        yield str(tmp_path / "store")
-        return
-    with serving() as server:
-        yield server.url()
+        return str(tmp_path / "store")
+    server: Server = request.getfixturevalue("server")
+    return server.url()
 
 
 def test_the_guides_priorities_and_reserves_take_effect_at_once(store: str, project: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TROUBLESHOOTING = ROOT / "docs" / "how-to" / "troubleshooting.md"
 PRIORITIES = ROOT / "docs" / "how-to" / "priorities.md"
 OPENAI = {"openai": {"requestsPerMinute": 500, "burst": 100}}
+CRITICAL = {"instances": {"critical-worker": {"priority": 10, "reservedCapacity": 100}}}
 SECONDS = re.compile(r"\d+\.\d+ s\b")
 
 
@@ -81,6 +82,13 @@ def started_otherwise(place: Place, *beside: str) -> Iterator[None]:
 
 
 @contextmanager
+def more_reserved_than_there_is(place: Place) -> Iterator[None]:
+    place.configure(CRITICAL | {"providers": {"openai": {"requestsPerMinute": 60}}})
+    with live(place, "critical-worker"):
+        yield
+
+
+@contextmanager
 def unreachable(place: Place) -> Iterator[None]:
     place.environment["PI_STORE"] = "redis://127.0.0.1:1"
     yield
@@ -97,6 +105,8 @@ STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     lambda place: configured(place, {"providers": {"antropic": {"requestsPerMinute": 9}}}, "openai"),
     lambda place: configured(place, {}, "acme"),
     lambda place: configured(place, {"totalMaxLLMs": 3}),
+    lambda place: configured(place, CRITICAL, "openai"),
+    more_reserved_than_there_is,
     unreachable,
 ]
 """One for each answer that the page shows, in its order."""
@@ -116,7 +126,7 @@ def test_the_doctor_answers_as_the_page_says(place: Place, answer: Any, state: A
 
 
 def test_the_status_shows_priorities_and_reserves_as_the_page_says(place: Place) -> None:
-    place.configure({"instances": {"critical-worker": {"priority": 10, "reservedCapacity": 100}}})
+    place.configure(CRITICAL)
     with live(place, "critical-worker") as permit, permit.runtime.permit("openai", "m"), live(place, "another"):
         said = told(place, "status")
     shown = next(block.code for block in blocks_of(PRIORITIES) if block.language == "text")

@@ -15,7 +15,7 @@ from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Kind, Sourc
 from cross_instance.status import LABELS, limits_of, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from cross_instance.config import Settings
     from cross_instance.rules.operations import LimitSpec, LimitState, NodeState, World
@@ -38,9 +38,12 @@ def findings(settings: Settings, world: World) -> Iterator[Check]:
     yield from _learning(settings)
     yield from _misspelled(settings, world)
     yield from _guessed(settings, world)
+    yield from _absent(settings, world)
+    names = {instance.incarnation: instance.instance_id for instance in world.instances}
     for node in world.nodes:
         if node.node != CLUSTER:
             yield from _otherwise(settings, node)
+            yield from _shares(settings, names, node)
             yield from _refusals(world, node)
 
 
@@ -86,6 +89,32 @@ def _otherwise(settings: Settings, node: NodeState) -> Iterator[Check]:
                 "their files within a heartbeat, and keep what they were given by variables or arguments"
             )
             yield Check("limits", "warn", finding, mend)
+
+
+def _absent(settings: Settings, world: World) -> Iterator[Check]:
+    """Priorities and reserves that nobody has: they go by the instance's id."""
+    alive = {instance.instance_id for instance in world.instances}
+    absent = sorted(settings.instances.keys() - alive)
+    if alive and absent:
+        finding = f"a priority or reserve is set for {', '.join(absent)}: no live instance has that id (PI_INSTANCE_ID)"
+        yield Check("instances", "ok", finding)
+
+
+def _shares(settings: Settings, names: Mapping[int, str], node: NodeState) -> Iterator[Check]:
+    """Priorities and reserves in force that are not what the settings here say."""
+    for flow in node.flows:
+        name = names.get(flow.incarnation, "")
+        wanted = settings.weight_and_reserve(name)
+        if name in settings.instances and (flow.weight, flow.reserve) != wanted:
+            now, here = (
+                f"priority {weight} and reserve {of}/min" for weight, of in ((flow.weight, flow.reserve), wanted)
+            )
+            finding = f"{_named(node)}: {name} has {now} where the settings here say {here}"
+            mend = (
+                "reserves that add up to more than the account's limit are scaled down; otherwise it was started with "
+                "other settings, or follows its files within a heartbeat"
+            )
+            yield Check("instances", "warn", finding, mend)
 
 
 def _refusals(world: World, node: NodeState) -> Iterator[Check]:

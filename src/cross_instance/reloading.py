@@ -1,6 +1,6 @@
 """Reloading: an instance takes over what its files of settings say while it runs (`config.live`).
 
-1. Looked at with each heartbeat, by the heartbeat's thread: nobody who takes a permit waits for it.
+1. Looked at with each heartbeat, by the heartbeat's thread, and by whoever asks: who takes a permit never waits for it.
 2. What has changed is told, and what of it holds only from the next start; so is what is wrong, which changes nothing.
 3. What the settings now say otherwise of an account is published until the store has it, whatever store that is.
 """
@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from cross_instance.errors import ConfigError
@@ -31,10 +32,15 @@ class Reloading:
         self._waiting: tuple[str, ...] = ()
         self._is_checked = True
         self._due: set[str] = set()
+        self._looking = threading.Lock()
 
     def look(self) -> None:
         """Take over what is new, and publish it. Raises `StoreUnavailable`: then the rest is published next time."""
-        self._take()
+        with self._looking:
+            self._take()
+            self._publish()
+
+    def _publish(self) -> None:
         accounts = self._membership.accounts
         if not self._is_checked:
             self._is_checked = not accounts.publishing

@@ -85,7 +85,7 @@ class _Runtime(Generic[PermitT]):
         self._membership = self._find_membership(live, session_id, project_dir)
         self._closed = False
         self._subscriptions: list[Subscription] = []
-        if not settings.enabled:
+        if not self.settings.enabled:
             text = "cross-instance coordination is switched off: every request passes at once"
             self._membership.events.tell(events.COORDINATION_OFF, text)
 

@@ -1,7 +1,8 @@
 """Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
 
 1. It beats at the configured interval, and removes with each beat who fell silent while this machine was awake. Then it
-   keeps the instance's lock file; trouble with that is no trouble with the store, and stops no beat.
+   keeps the instance's lock file; trouble with that is no trouble with the store, and stops no beat. As often it looks
+   whether the files of settings have changed (`reloading`).
 2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
    second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
@@ -124,6 +125,7 @@ class Pulse:
                 look_at = math.inf
             if time.monotonic() >= beat_at:
                 self._safely(self.beat)
+                self._safely(self._membership.reloading.look)
                 beat_at = time.monotonic() + self._interval
             if time.monotonic() >= publish_at:
                 self._safely(self._membership.republish)

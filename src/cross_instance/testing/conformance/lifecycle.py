@@ -81,7 +81,7 @@ def the_silent_leave_ghosts(scene: Scene) -> None:
 
 @law(Need.CLOCK)
 def who_has_just_woken_takes_no_silence_for_death(scene: Scene) -> None:
-    """Machines may sleep together while the store's clock goes on: only beats missed while the reaper was awake count."""
+    """Machines may sleep together while the store's clock goes on: beats missed while the reaper was awake count."""
     silent, dead = scene.instance("s", slots(2)), scene.instance("d", slots(2))
     held = silent.hold()
     scene.pass_time(8 * 3_600 * SECOND)

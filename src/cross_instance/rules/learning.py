@@ -55,15 +55,22 @@ def new_learner(rate: int, now: int, serial: int = 0) -> Learner:
 
 
 def granted(
-    record: Learner, now: int, stamp: Stamp, tokens: Stamp | None = None, ceiling: int = HIGHEST, most_slots: int = 0
+    record: Learner,
+    now: int,
+    stamp: Stamp,
+    tokens: Stamp | None = None,
+    *,
+    ceiling: int = HIGHEST,
+    most_slots: int = 0,
+    most_tokens: int = HIGHEST,
 ) -> Learner:
-    """A request goes. `stamp` counts requests, `tokens` tokens; `ceiling` (requests) and `most_slots` are what the user
-    configured, 0 slots for none."""
+    """A request goes. `stamp` counts requests, `tokens` tokens; `ceiling` (requests), `most_slots` (0: none) and
+    `most_tokens` are what the user configured."""
     requests = rates.granted(record.requests, now, stamp.serial, ceiling)
     held = slots.granted(record.slots, now, stamp, most_slots)
     learned = record.tokens
     if learned is not None and tokens is not None:
-        learned = rates.granted(learned, now, tokens.serial)
+        learned = rates.granted(learned, now, tokens.serial, most_tokens)
     if requests is record.requests and held is record.slots and learned is record.tokens:
         return record
     return msgspec.structs.replace(record, requests=requests, slots=held, tokens=learned)
@@ -113,7 +120,7 @@ def rejected(
 
 def _by_tokens(record: Learner, now: int, stamp: Stamp, tokens: Stamp, resume: int, told: bool) -> Learner:
     """The tokens' rate answers; without one, begin with as many tokens as the present rate of such requests takes."""
-    sized = min(record.requests.rate * tokens.size, HIGHEST)
+    sized = max(LOWEST, min(record.requests.rate * tokens.size, HIGHEST))
     learned = record.tokens or rates.start(sized, now - MINUTE, max(0, tokens.serial - sized // UNIT))
     counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
     return msgspec.structs.replace(record, requests=counted, tokens=by_rate(learned, now, tokens, resume, told))

@@ -7,7 +7,8 @@
    granted between a rejected one and its 429 prove nothing: what was in flight then holds rejected ones.
 3. While the cap binds, a rejection at it is the cap's own: the cap goes to what was in flight, the rate stays.
 4. The cap grows by steps that double, while it binds; after a rejection only when that has been paid for.
-5. A timeout cuts a tenth at most, once per epoch: slow is not refused, but may be overload.
+5. A timeout cuts a tenth, rounded down, once per epoch: slow is not refused, but may be overload. It costs the provider
+   little, so growth goes on after a rest, without a price.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ AT_CAP = 900_000
 GAIN = 30_000
 MOST_GAIN = 500_000
 MOST_PAID = 20
-TIMEOUT_KEEPS = 900_000
+TIMEOUT_CUT = 100_000
 
 
 class Concurrency(msgspec.Struct, frozen=True, array_like=True):
@@ -102,8 +103,11 @@ def timed_out(record: Concurrency, now: int, stamp: Stamp, epoch: int) -> Concur
     if epoch == record.epoch:
         return record
     base = min(record.cap, stamp.held + 1) if record.cap else stamp.held + 1
-    kept = max(1, base - max(1, base * (WHOLE - TIMEOUT_KEEPS) // WHOLE))
-    return msgspec.structs.replace(_capped(record, kept, now, stamp), epoch=epoch)
+    cut = base * TIMEOUT_CUT // WHOLE
+    if not cut:
+        return record
+    capped = _capped(record, base - cut, now, stamp)
+    return msgspec.structs.replace(capped, epoch=epoch, due=Mark(now + REST, stamp.serial))
 
 
 def granted(record: Concurrency, now: int, stamp: Stamp, ceiling: int = 0) -> Concurrency:

@@ -67,6 +67,8 @@ from cross_instance.rules.values import (
     InstanceState as InstanceState,
     Instant as Instant,
     Kind as Kind,
+    LearnedState as LearnedState,
+    Learning as Learning,
     LimitSpec as LimitSpec,
     LimitState as LimitState,
     LockState as LockState,
@@ -298,6 +300,20 @@ class Configure(Operation["Configured | Fenced"], frozen=True):
     spec: AccountSpec
     weight: int = 1
     reserve: int = 0
+
+
+class Unlearned(Result, frozen=True, kw_only=True):
+    """The nodes at which something learned was forgotten."""
+
+    nodes: tuple[str, ...] = ()
+
+
+class Unlearn(Operation[Unlearned], frozen=True):
+    """Forget what was learned of limits: of all accounts, of one `provider`'s, of one of its `model`s."""
+
+    durable: ClassVar[bool] = True
+    provider: str = ""
+    model: str = ""
 
 
 class World(Result, frozen=True, kw_only=True):

@@ -91,6 +91,7 @@ def acquire(tables: Records, op: Acquire, at: Instant) -> Granted | None:
         or node.clustered
         or node.revision != op.revision
         or node.paused_until > now
+        or node.watch <= now
         or flow.reserve
         or flow.asleep
     ):
@@ -101,8 +102,10 @@ def acquire(tables: Records, op: Acquire, at: Instant) -> Granted | None:
         return None
     usage.count(flow, now)
     deadline = now + op.timeout if op.timeout < FOREVER - now else FOREVER
+    stamp = (node.granted, now, node.held - 1, 0)
+    node.granted += 1
     permit = Permit(
-        HELD, account, "", op.model, op.priority, costs, now, deadline, node.epochs, 0, False, False, 0, marks
+        HELD, account, "", op.model, op.priority, costs, now, deadline, node.epochs, 0, False, False, 0, marks, stamp
     )
     node_value, flow_value, permit_value, put = encode(node), encode(flow), encode(permit), tables.put
     put(node_at, node_value)
@@ -183,7 +186,7 @@ def settle(tables: Records, op: Settle, at: Instant) -> Settled | None:
     if value is None:
         return None
     node = _nodes.pop(value, None) or decode_node(value)
-    if node.waiting:
+    if node.waiting or permit.stamp[2] > node.notable:
         return None
     if op.usage is not None and not _correct(node, permit, units_of(op.usage), at):
         return None

@@ -1,6 +1,7 @@
 """Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
 
-1. It beats at the configured interval, and removes with each beat who fell silent. Then it keeps the instance's lock
+1. It beats at the configured interval, and removes with each beat who fell silent; what was learned of limits since
+   the last one is made durable. Then it keeps the instance's lock
    file; trouble with that is no trouble with the store, and stops no beat.
 2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
    second, so that what they held comes back within one.
@@ -84,6 +85,7 @@ class Pulse:
         self._unsent: deque[Late] = deque()
         self._clocks = ClockWatch()
         self._stopping = False
+        self._unkept = False
         self._dozing = False
         self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
 
@@ -168,6 +170,13 @@ class Pulse:
             self._membership.keep_presence()
         self.look()
         self._membership.fallback.refresh()
+        self._safely(self._keep_learned)
+
+    def _keep_learned(self) -> None:
+        self._membership.learned.look()
+        if self._unkept:
+            self._membership.learned.keep()
+            self._unkept = False
 
     def _beat(self) -> None:
         membership = self._membership
@@ -175,6 +184,8 @@ class Pulse:
         beaten = membership.run(Heartbeat(incarnation))
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
+        else:
+            self._unkept = beaten.unkept
         self._look_at_clocks(beaten.at)
         sweep(self._membership, Sweep())
 

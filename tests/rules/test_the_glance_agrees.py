@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -37,6 +37,10 @@ from cross_instance.rules.tables import NODE
 from cross_instance.testing import DictTables, FakeClock
 from cross_instance.testing.clock import START_OF_2026
 from cross_instance.testing.conformance import Elapse, random_operations
+from cross_instance.testing.conformance.learning_storm import learning_operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def copied(tables: DictTables) -> DictTables:
@@ -93,9 +97,10 @@ class Both:
         return result
 
 
+@pytest.mark.parametrize("operations", [random_operations, learning_operations])
 @pytest.mark.parametrize("seed", range(8))
-def test_both_paths_agree_in_a_crowd(seed: int) -> None:
-    both, storm = Both(), random_operations(seed, 500)
+def test_both_paths_agree_in_a_crowd(seed: int, operations: Callable[[int, int], Any]) -> None:
+    both, storm = Both(), operations(seed, 500)
     step = next(storm)
     with contextlib.suppress(StopIteration):
         while True:

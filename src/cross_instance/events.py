@@ -59,6 +59,11 @@ INSTANCE_REMOVED = "instance-removed"
 """Another instance ended or fell silent without leaving. `removed`: its id."""
 
 
+def level_of(topic: str) -> int:
+    """The level at which a store's notice is logged: what is learned is no trouble."""
+    return logging.INFO if topic == LIMIT_LEARNED else logging.WARNING
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that must not stay silent.

@@ -29,6 +29,7 @@ import msgspec
 from cross_instance import events
 from cross_instance.clocks import ClockWatch
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
+from cross_instance.learned import LearnedFile
 from cross_instance.presence import file_name
 from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
@@ -86,6 +87,8 @@ class Pulse:
         self._clocks = ClockWatch()
         self._stopping = False
         self._unkept = False
+        self._learned = LearnedFile(membership)
+        self._incarnation = membership.incarnation
         self._dozing = False
         self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
 
@@ -99,6 +102,7 @@ class Pulse:
         self._inbox.put(None)
         with suppress(RuntimeError):  # the process was interrupted while the thread was started
             self._thread.join()
+        self._learned.part(self._incarnation)
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Take over an operation; it is sent at once, and again until the store has answered.
@@ -173,9 +177,9 @@ class Pulse:
         self._safely(self._keep_learned)
 
     def _keep_learned(self) -> None:
-        self._membership.learned.look()
+        self._learned.look()
         if self._unkept:
-            self._membership.learned.keep()
+            self._learned.keep(self._incarnation)
             self._unkept = False
 
     def _beat(self) -> None:
@@ -185,7 +189,7 @@ class Pulse:
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
         else:
-            self._unkept = beaten.unkept
+            self._unkept, self._incarnation = beaten.unkept, incarnation
         self._look_at_clocks(beaten.at)
         sweep(self._membership, Sweep())
 

@@ -14,6 +14,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from cross_instance import events
+from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.operations import Fenced, Keep, Snapshot, Unlearn
 from cross_instance.status import learned_of
 
@@ -49,13 +50,23 @@ class LearnedFile:
         text = f"{self.path} was removed: what was learned of {', '.join(forgotten) or 'no limit'} is forgotten"
         membership.events.tell(events.LIMITS_RESET, text, logging.INFO, nodes=forgotten)
 
-    def keep(self) -> None:
+    def keep(self, incarnation: int) -> None:
         """Have the store write down what is new, and show it in the file. Raises `StoreUnavailable`."""
         membership = self._membership
-        if isinstance(membership.run(Keep(membership.incarnation)), Fenced):
+        if isinstance(membership.run(Keep(incarnation)), Fenced):
             return
         if self._folder.is_dir():
             self._show(learned_of(membership.run(Snapshot(counts=False)), membership.accounts.published()))
+
+    def part(self, incarnation: int) -> None:
+        """Keep what was learned last, before the instance leaves."""
+        membership = self._membership
+        try:
+            if membership.accounts.published() and membership.settings.adaptive.enabled:
+                self.keep(incarnation)
+        except CrossInstanceError as error:
+            name = membership.instance_id
+            log.warning("what %s learned last of limits may not outlive a boot: %s", name, error)
 
     def _show(self, learned: dict[str, Any]) -> None:
         if not learned:

@@ -27,7 +27,6 @@ from cross_instance.degraded import Fallback
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
 from cross_instance.heartbeat import Pulse
-from cross_instance.learned import LearnedFile
 from cross_instance.lookout import Lookout
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.protocol import MAX_REJOINS
@@ -89,7 +88,6 @@ class Membership:
         self.events = Events(instance_id)
         self.fallback = Fallback(self)
         self.work = OwnWork(self)
-        self.learned = LearnedFile(self)
         self.trouble: str | None = None
         self.unseen: str | None = None
         self.taken_over: str | None = None
@@ -283,11 +281,6 @@ class Membership:
             self.fallback.debts.repay()
         except CrossInstanceError as error:
             log.warning("what %s used without its store is not charged: %s", self.instance_id, error)
-        try:
-            if self.accounts.published() and self.settings.adaptive.enabled:
-                self.learned.keep()
-        except CrossInstanceError as error:
-            log.warning("what %s learned last of limits may not outlive a boot: %s", self.instance_id, error)
 
     def quit(self) -> None:
         """Leave whoever still uses it: the process ends."""
@@ -304,7 +297,6 @@ class Membership:
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)
-        self.learned = LearnedFile(self)
         self.unseen = None
         self.fallback.become_child()
 
@@ -380,8 +372,7 @@ class Membership:
         """Tell what a result has to say; the same thing once."""
         for notice in result.notices:
             if notice not in self._noticed:
-                level = logging.INFO if notice.topic == events.LIMIT_LEARNED else logging.WARNING
-                self.events.tell(notice.topic, notice.text, level)
+                self.events.tell(notice.topic, notice.text, events.level_of(notice.topic))
             self._noticed[notice] = None
         while len(self._noticed) > events.KEPT:
             self._noticed.pop(next(iter(self._noticed)), None)

@@ -1,7 +1,8 @@
 """`cross-instance demo`: four real processes share one account, first each by itself, then together.
 
-Read `scene` for what is played, `performance` for how, `figures` for what is counted, `view` for what is shown;
-`provider` and `worker` are the processes, `processes` starts and ends them.
+With `--hidden`, three of them find a limit that nobody has told them (`hidden`). Read `scene` for what is played,
+`performance` for how, `figures` for what is counted, `view` for what is shown; `provider` and `worker` are the
+processes, `processes` starts and ends them.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
 
-from cross_instance.cli.demo.scene import PARTS, SECONDS
+from cross_instance.cli.demo.scene import HIDDEN_PARTS, HIDDEN_SECONDS, PARTS, SECONDS
 from cross_instance.errors import CrossInstanceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cross_instance.cli.demo.figures import RunFigures
 
 NEEDED = ("openai", "httpx2")
@@ -29,23 +33,24 @@ TERMINATED = 143
 @click.option(
     "--seconds",
     type=click.FloatRange(1, 600),
-    default=SECONDS,
-    show_default=True,
-    help="Length of the shared run; the one alone takes half of it.",
+    help=f"Length of the shared run, {SECONDS:g} by default; the one alone takes half. Hidden: {HIDDEN_SECONDS:g}.",
 )
+@click.option("--hidden", is_flag=True, help="Show how three processes find a limit that nobody has told them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def demo(*, seconds: float, as_json: bool) -> None:
+def demo(*, seconds: float | None, hidden: bool, as_json: bool) -> None:
     """Let four processes share one account, live: first alone, then together.
 
     A local provider enforces 600 requests per minute; four processes use it through OpenAI's SDK. Exit code 1 where
-    the shared run met a 429.
+    the shared run met a 429, or, with --hidden, where the limit was not found.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise CrossInstanceError(
             f"the demo needs {' and '.join(missing)}; install the package with its extra `demo`: pip install '.[demo]'"
         )
-    alone, shared = asyncio.run(_both(seconds))
+    if hidden:
+        sys.exit(asyncio.run(_found(seconds or HIDDEN_SECONDS, as_json=as_json)))
+    alone, shared = asyncio.run(_both(seconds or SECONDS))
     click.echo(_as_json(alone, shared) if as_json else _as_text(alone, shared))
     sys.exit(1 if shared.rate_limited else 0)
 
@@ -55,6 +60,29 @@ async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
     from cross_instance.cli.demo.processes import started
     from cross_instance.cli.demo.view import ALONE, SHARED, watching
 
+    with _ended_by_sigterm():
+        async with started("worker", *(part.name for part in PARTS)) as workers:
+            with watching(ALONE, seconds / 2) as watch:
+                alone = await perform(workers, seconds / 2, watch, shared=False)
+            with watching(SHARED, seconds) as watch:
+                return alone, await perform(workers, seconds, watch, shared=True)
+
+
+async def _found(seconds: float, *, as_json: bool) -> int:
+    """Find the hidden limit, and show how; the exit code."""
+    from cross_instance.cli.demo.hidden import find, json_of, text_of
+    from cross_instance.cli.demo.processes import started
+
+    with _ended_by_sigterm():
+        async with started("worker", *(part.name for part in HIDDEN_PARTS)) as workers:
+            search = await find(workers, seconds)
+    click.echo(json_of(search) if as_json else text_of(search))
+    return 0 if search.found is not None else 1
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the demo in order, as Ctrl-C does."""
     task = asyncio.current_task()
     assert task is not None
     terminated = asyncio.Event()
@@ -65,11 +93,7 @@ async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
     try:
-        async with started("worker", *(part.name for part in PARTS)) as workers:
-            with watching(ALONE, seconds / 2) as watch:
-                alone = await perform(workers, seconds / 2, watch, shared=False)
-            with watching(SHARED, seconds) as watch:
-                return alone, await perform(workers, seconds, watch, shared=True)
+        yield
     except asyncio.CancelledError:
         if terminated.is_set():
             sys.exit(TERMINATED)

@@ -39,15 +39,15 @@ async def perform(workers: Sequence[Child], seconds: float, watch: Watch, *, sha
     calls: dict[str, list[Ended]] = {worker.name: [] for worker in workers}
     watch(None, calls)
     with TemporaryDirectory(prefix="cross-instance-demo-", ignore_cleanup_errors=True) as folder:
-        _shut_off(Path(folder))
+        shut_off(Path(folder))
         async with started("provider", "provider") as (provider,):
             url = (await provider.hear()).decode()
             await asyncio.gather(*(_brief(worker, url, folder, shared=shared) for worker in workers))
             seen, ended = await _watched(seconds, url, workers, calls, watch)
-            return run_figures(seen, await _statistics("GET", url), ended)
+            return run_figures(seen, await statistics_of("GET", url), ended)
 
 
-def _shut_off(folder: Path) -> None:
+def shut_off(folder: Path) -> None:
     """A configuration of its own keeps those of the folders above out."""
     config = folder / ".pi" / "config.json"
     config.parent.mkdir()
@@ -67,19 +67,19 @@ async def _watched(
     seconds: float, url: str, workers: Sequence[Child], calls: dict[str, list[Ended]], watch: Watch
 ) -> tuple[Seen, dict[str, tuple[Ended, ...]]]:
     """Start the workers, watch until the time is over, and stop them; what provider and workers had seen then."""
-    await _statistics("DELETE", url)
+    await statistics_of("DELETE", url)
     end = time.monotonic() + seconds
-    await _signal(workers)
-    listeners = [asyncio.ensure_future(_listen(worker, calls[worker.name])) for worker in workers]
+    await signal(workers)
+    listeners = [asyncio.ensure_future(listen(worker, calls[worker.name])) for worker in workers]
     try:
         while (left := end - time.monotonic()) > 0:
-            watch(await _statistics("GET", url), calls)
+            watch(await statistics_of("GET", url), calls)
             early, _ = await asyncio.wait(listeners, timeout=min(EVERY, left), return_when=asyncio.FIRST_COMPLETED)
             for listener in early:
                 listener.result()
-        statistics = await _statistics("GET", url)
+        statistics = await statistics_of("GET", url)
         ended = {name: tuple(of_one) for name, of_one in calls.items()}
-        await _signal(workers)
+        await signal(workers)
         await asyncio.gather(*listeners)
     finally:
         for listener in listeners:
@@ -87,13 +87,13 @@ async def _watched(
     return Seen(statistics, statistics.elapsed - await _first_request(url)), ended
 
 
-async def _signal(workers: Sequence[Child]) -> None:
+async def signal(workers: Sequence[Child]) -> None:
     """The signal to start, and the one to stop."""
     for worker in workers:
         await worker.tell(b"")
 
 
-async def _listen(worker: Child, calls: list[Ended]) -> None:
+async def listen(worker: Child, calls: list[Ended]) -> None:
     """Collect calls until the worker's run is over."""
     async for line in worker.lines():
         if line.strip() == _OVER:
@@ -101,7 +101,7 @@ async def _listen(worker: Child, calls: list[Ended]) -> None:
         calls.append(msgspec.json.decode(line, type=Ended))
 
 
-async def _statistics(method: str, url: str) -> Statistics:
+async def statistics_of(method: str, url: str) -> Statistics:
     """What the provider has seen so far, or, with DELETE, forget it."""
     return await asyncio.to_thread(_ask, method, url, "stats", Statistics)
 

@@ -101,7 +101,7 @@ async def started(module: str, *names: str) -> AsyncIterator[list[Child]]:
 
 async def _start(module: str, name: str) -> Child:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"cross_instance.cli.demo.{module}"),
+        *(sys.executable, "-m", f"cross_instance.cli.demo.{module}", name),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env=_environment(),

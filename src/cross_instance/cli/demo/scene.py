@@ -47,6 +47,15 @@ class Part(NamedTuple):
         return self.tasks == 1
 
 
+UNKNOWN = "somebody"
+"""A provider of which no limit is known: 30 requests a minute and two at once are guessed to begin with."""
+HIDDEN_PER_MINUTE, HIDDEN_BURST = 300, 10
+"""The limit that the hidden part has to find."""
+HIDDEN_SECONDS = 60.0
+FOUND = 0.05
+"""How far the estimate may lie from the limit to count as found."""
+HIDDEN_PARTS = (Part("agent-1", 12), Part("agent-2", 12), Part("agent-3", 12))
+
 PARTS = (Part("batch-job", 40), Part("terminal-1", 1), Part("terminal-2", 1), Part("terminal-3", 1))
 
 
@@ -55,7 +64,7 @@ READY, OVER = "ready", "over"
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a worker is told before a run; `folder` is private to the run."""
+    """What a worker is told before a run; `folder` is private to the run. `hidden`: nothing is known of the limits."""
 
     name: str
     tasks: int
@@ -63,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True):
     base_url: str
     folder: str
     files: tuple[str, ...]
+    hidden: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -23,7 +23,17 @@ import openai
 
 from cross_instance import AsyncRuntime
 from cross_instance.cli.demo.processes import report
-from cross_instance.cli.demo.scene import BURST, EXCERPT, MODEL, OVER, READY, REQUESTS_PER_MINUTE, Ended, Plan
+from cross_instance.cli.demo.scene import (
+    BURST,
+    EXCERPT,
+    MODEL,
+    OVER,
+    READY,
+    REQUESTS_PER_MINUTE,
+    UNKNOWN,
+    Ended,
+    Plan,
+)
 from cross_instance.config import load_settings
 
 if TYPE_CHECKING:
@@ -44,14 +54,9 @@ LONGEST_LINE = 1 << 20
 def settings_of(plan: Plan) -> Settings:
     """Settings of the demo alone: nothing of the user's is read, nothing of it is left behind."""
     folder = Path(plan.folder)
-    return load_settings(
-        folder,
-        environ={},
-        home=folder,
-        providers={
-            "openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]},
-        },
-    )
+    known = {"openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]}}
+    unknown = {UNKNOWN: {"baseUrls": [plan.base_url]}}
+    return load_settings(folder, environ={}, home=folder, providers=unknown if plan.hidden else known)
 
 
 @asynccontextmanager

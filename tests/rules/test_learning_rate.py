@@ -104,6 +104,10 @@ class TestBoundaries:
         record = hit(msgspec.structs.replace(begun(), rate=960 * UNIT), serial=100, at=29 * SECOND)
         assert (record.phase, record.rate) == (Phase.SEARCH, 200 * UNIT)
 
+    def test_a_rate_that_had_lasted_is_no_limit(self) -> None:
+        record = msgspec.structs.replace(begun(), rate=960 * UNIT, survived=480 * UNIT)
+        assert hit(record, serial=100, at=29 * SECOND).rate == 360 * UNIT
+
     def test_between_two_boundaries_lies_the_refill_rate(self) -> None:
         record = hit(cruising(end=None), serial=0, at=0)
         assert hit(record, serial=201, at=60 * SECOND).estimate == 200 * UNIT

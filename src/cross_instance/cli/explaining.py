@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PHASES = {
     "start": "doubling while it is used and no 429 is met",
-    "search": "adding a quarter while it is used, until the next 429",
+    "search": "adding two fifths while it is used, until the next 429",
     "climb": "growing step by step, to confirm the estimate",
     "cruise": "staying just below the estimate until a probe is paid for",
     "probe": "probing whether the limit has grown",

@@ -1,6 +1,7 @@
 """The hidden part of the demo: three processes find a limit that nobody has told them, in the store they share.
 
-1. The provider tells nothing but 429s: no header, no Retry-After. The processes know no more than its address.
+1. The provider tells nothing but 429s: no header, no Retry-After. The processes know its address, and begin with
+   OpenAI's preset.
 2. What is shown is the provider's own count, and what the store has learned; nobody asks a process what it believes.
 """
 
@@ -22,7 +23,6 @@ from cross_instance.cli.demo.scene import (
     HIDDEN_BURST,
     HIDDEN_PARTS,
     HIDDEN_PER_MINUTE,
-    UNKNOWN,
     Ended,
     Plan,
     own_files,
@@ -115,11 +115,11 @@ async def _moment(store: EmbeddedStore, url: str, at: float) -> Moment:
 
 
 def _learned(world: World) -> LearnedState | None:
-    return next((node.learned for node in world.nodes if node.node.startswith(f"{UNKNOWN}/")), None)
+    return next((node.learned for node in world.nodes if node.node.startswith("openai/")), None)
 
 
 def _told(world: World) -> str:
-    return "\n\n".join(explained_text(one) for one in explanations(world, UNKNOWN))
+    return "\n\n".join(explained_text(one) for one in explanations(world, "openai"))
 
 
 def _line(moment: Moment) -> str:

@@ -47,10 +47,8 @@ class Part(NamedTuple):
         return self.tasks == 1
 
 
-UNKNOWN = "somebody"
-"""A provider of which no limit is known: 30 requests a minute and two at once are guessed to begin with."""
 HIDDEN_PER_MINUTE, HIDDEN_BURST = 300, 10
-"""The limit that the hidden part has to find."""
+"""The limit that the hidden part has to find; what is known is the preset, 500 per minute."""
 HIDDEN_SECONDS = 60.0
 FOUND = 0.05
 """How far the estimate may lie from the limit to count as found."""

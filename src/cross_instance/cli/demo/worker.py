@@ -30,7 +30,6 @@ from cross_instance.cli.demo.scene import (
     OVER,
     READY,
     REQUESTS_PER_MINUTE,
-    UNKNOWN,
     Ended,
     Plan,
 )
@@ -55,7 +54,7 @@ def settings_of(plan: Plan) -> Settings:
     """Settings of the demo alone: nothing of the user's is read, nothing of it is left behind."""
     folder = Path(plan.folder)
     known = {"openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]}}
-    unknown = {UNKNOWN: {"baseUrls": [plan.base_url]}}
+    unknown = {"openai": {"baseUrls": [plan.base_url]}}
     return load_settings(folder, environ={}, home=folder, providers=unknown if plan.hidden else known)
 
 

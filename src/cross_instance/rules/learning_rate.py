@@ -66,7 +66,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
     `rejections`: the 429s in it, echoes too; `row`: those of them that answered a trial; `met`: the rate at which it
     was met; `kept`: the estimate until then; `reached`: the rate that the climb into it had sustained, 0 where there
-    was no climb; `learning`: whether that climb was one of the first.
+    was no climb; `learning`: whether that climb was one of the first. `at`, `count`: the first boundary in it.
     """
 
     rejections: int = 0
@@ -75,6 +75,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     kept: int = 0
     reached: int = 0
     learning: int = 1
+    at: int = 0
+    count: int = 0
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):

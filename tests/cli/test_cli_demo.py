@@ -19,6 +19,7 @@ from tests.cli.commands import Place, command_line
 
 from cross_instance.cli.demo import demo
 from cross_instance.cli.demo.figures import ProcessFigures, RunFigures, percentiles, summary
+from cross_instance.cli.demo.hidden import Search
 from cross_instance.cli.demo.processes import DemoError, started
 from cross_instance.cli.demo.scene import PARTS, Ended, ceiling, own_files
 from cross_instance.cli.demo.view import picture, table_text
@@ -118,6 +119,17 @@ def test_a_process_that_ends_early_ends_the_demo() -> None:
 
     with pytest.raises(DemoError, match="process provider ended early"):
         asyncio.run(scene())
+
+
+def test_it_finds_a_hidden_limit_and_ends_clean(place: Place) -> None:
+    """A short run: what it says agrees with itself. Whether the limit is found by then is the machine's business."""
+    with start(place, "--hidden", "--seconds", "4", "--json") as process:
+        out, err = process.communicate(timeout=60)
+    search = msgspec.json.decode(out, type=Search)
+    assert process.returncode == (0 if search.found is not None else 1)
+    assert (search.limit, search.seconds) == (300, 4.0)
+    assert search.moments[-1].accepted > 0
+    assert "Traceback" not in err
 
 
 # --- figures and words ---------------------------------------------------------------------------------------------

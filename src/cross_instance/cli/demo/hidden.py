@@ -148,6 +148,6 @@ def text_of(search: Search) -> str:
     )
 
 
-def json_of(search: Search) -> bytes:
+def json_of(search: Search) -> str:
     """The run for programs."""
-    return msgspec.json.format(msgspec.json.encode(search), indent=2)
+    return msgspec.json.format(msgspec.json.encode(search), indent=2).decode()

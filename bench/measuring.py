@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     Figures = Mapping[str, float]
     """Figure with its unit, such as "p50 µs", to its value."""
+
+    Opener = Callable[["Scale", Path], AbstractContextManager[Sequence["Subject"]]]
 
 
 class Role(StrEnum):
@@ -92,10 +95,31 @@ class Scale:
     wakes: int = 40
     kills: int = 3
     goodput_seconds: float = 30.0
+    tasks: int = 3_000
+    """Tasks that are submitted one by one, and again together."""
+    starts: int = 40
+    """Tasks whose start is timed."""
+    storm_tasks: int = 10_000
+    storm_seconds: float = 60.0
+    uneven_seconds: float = 40.0
+    """Of work that four processes share."""
 
 
 FULL = Scale()
-QUICK = Scale(samples=1_000, seconds=0.4, waiters=10_000, queue_samples=200, wakes=15, kills=1, goodput_seconds=8.0)
+QUICK = Scale(
+    samples=1_000,
+    seconds=0.4,
+    waiters=10_000,
+    queue_samples=200,
+    wakes=15,
+    kills=1,
+    goodput_seconds=8.0,
+    tasks=500,
+    starts=10,
+    storm_tasks=1_000,
+    storm_seconds=6.0,
+    uneven_seconds=12.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +133,42 @@ class Row:
     targets: tuple[Target, ...]
     shown: str
     """The figure that the picture shows."""
-    subjects: Callable[[Scale, Path], AbstractContextManager[Sequence[Subject]]]
+    subjects: Opener
     """Opens the subjects in an empty folder."""
     absent: tuple[str, ...] = ()
     """Who cannot be measured here, and why."""
     if_missed: str = ""
     """Why a target may be missed, and what it would take; told where one is."""
+
+
+class Installable(Protocol):
+    """Something that can be measured where its package is installed."""
+
+    @property
+    def is_installed(self) -> bool: ...
+
+
+ItemT = TypeVar("ItemT", bound=Installable)
+
+
+def installed(items: Sequence[ItemT], measured: Callable[[ItemT, Scale, Path, ExitStack], Subject]) -> Opener:
+    """Opens a subject for each item that is installed, in an empty folder of its own."""
+
+    @contextmanager
+    def subjects(scale: Scale, folder: Path) -> Iterator[list[Subject]]:
+        with ExitStack() as stack:
+            yield [
+                measured(item, scale, _made(folder / str(place)), stack)
+                for place, item in enumerate(items)
+                if item.is_installed
+            ]
+
+    return subjects
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def interleave(subjects: Sequence[Subject], rounds: int, tell: Callable[[str], object]) -> tuple[Measurement, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from bench import ours, peers
 from bench.contenders import FOREVER, absent
 from bench.floors import FLOOR
-from bench.measuring import Row, Subject, Target, latencies
+from bench.measuring import Row, Subject, Target, installed, latencies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import ExitStack
     from pathlib import Path
 
     from bench.contenders import Contender, Sampler
@@ -20,16 +19,8 @@ if TYPE_CHECKING:
 CONTENDERS = (FLOOR, ours.STORE, ours.RUNTIME, ours.ASYNC_RUNTIME, *peers.SHARED, *peers.ALONE)
 
 
-@contextmanager
-def subjects(scale: Scale, folder: Path) -> Iterator[list[Subject]]:
-    with ExitStack() as stack:
-        yield [_subject(contender, scale, folder, stack) for contender in CONTENDERS if contender.is_installed]
-
-
 def _subject(contender: Contender, scale: Scale, folder: Path, stack: ExitStack) -> Subject:
-    own = folder / str(CONTENDERS.index(contender))
-    own.mkdir()
-    sample: Sampler = stack.enter_context(contender.open(own))
+    sample: Sampler = stack.enter_context(contender.open(folder))
 
     def run() -> Figures:
         return latencies(sample(scale.samples, FOREVER))
@@ -56,6 +47,6 @@ ROW = Row(
         "next table gives the parts. What was written last is not decoded again, and limits that a request does not "
         "touch are left alone; what remains is spread over the whole path, and takes compiled rules to shorten."
     ),
-    subjects=subjects,
+    subjects=installed(CONTENDERS, _subject),
     absent=absent(CONTENDERS),
 )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 import threading
 import time
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench import slots
 from bench.crew import helper
-from bench.measuring import Row, Subject, Target
+from bench.measuring import Row, Subject, Target, installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager, ExitStack
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
     from pathlib import Path
@@ -27,19 +26,11 @@ BEFORE = 0.3, 0.8
 """Seconds for which the waiter has waited when the holder is killed, drawn anew each time."""
 
 
-@contextmanager
-def subjects(scale: Scale, folder: Path) -> Iterator[list[Subject]]:
-    with ExitStack() as stack:
-        yield [_subject(means, scale, folder, stack) for means in MEANS if means.is_installed]
-
-
 def _subject(means: Means, scale: Scale, folder: Path, stack: ExitStack) -> Subject:
-    own = folder / str(MEANS.index(means))
-    own.mkdir()
-    slot = stack.enter_context(means.open(own, False))
+    slot = stack.enter_context(means.open(folder, False))
 
     def run() -> Figures:
-        return {"longest ms": max(_recovery(means, slot, own) for _ in range(scale.kills)) / 1e6}
+        return {"longest ms": max(_recovery(means, slot, folder) for _ in range(scale.kills)) / 1e6}
 
     return Subject(means.name, means.role, run)
 
@@ -84,5 +75,5 @@ ROW = Row(
     rounds=5,
     targets=(Target("longest ms", "at most", 1_000),),
     shown="longest ms",
-    subjects=subjects,
+    subjects=installed(MEANS, _subject),
 )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from bench import slots
 from bench.crew import helper
-from bench.measuring import Row, Subject, Target, latencies
+from bench.measuring import Row, Subject, Target, installed, latencies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager, ExitStack
     from multiprocessing.connection import Connection
     from pathlib import Path
 
@@ -25,18 +24,10 @@ SETTLING = 0.02
 """Seconds in which a process that has said it will ask is certainly waiting."""
 
 
-@contextmanager
-def subjects(scale: Scale, folder: Path) -> Iterator[list[Subject]]:
-    with ExitStack() as stack:
-        yield [_subject(means, scale, folder, stack) for means in MEANS if means.is_installed]
-
-
 def _subject(means: Means, scale: Scale, folder: Path, stack: ExitStack) -> Subject:
-    own = folder / str(MEANS.index(means))
-    own.mkdir()
-    _, waiter = stack.enter_context(helper(serve_waiter, means.open, own))
+    _, waiter = stack.enter_context(helper(serve_waiter, means.open, folder))
     waiter.recv()
-    slot = stack.enter_context(means.open(own, True))
+    slot = stack.enter_context(means.open(folder, True))
 
     def run() -> Figures:
         return latencies([_wake(slot, waiter) for _ in range(scale.wakes)])
@@ -86,5 +77,5 @@ ROW = Row(
         "waiter, and its operation on the store, some 350 calls in Python. It takes a shorter path through the rules "
         "for both operations, and one thread less."
     ),
-    subjects=subjects,
+    subjects=installed(MEANS, _subject),
 )

@@ -60,7 +60,10 @@ class InstanceFenced(CrossInstanceError):
 
 
 class PermitError(CrossInstanceError):
-    """Base of the ways in which a permit is refused; `limit` is the one that binds, where there is one."""
+    """A permit is refused; `limit` is the one that binds, where there is one.
+
+    By itself, not as one of the two below: the task that asks has another owner by now.
+    """
 
     def __init__(
         self, message: str, *, provider: str, model: str, limit: LimitState | None, retry_after: float

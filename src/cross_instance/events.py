@@ -13,6 +13,7 @@ import inspect
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from queue import SimpleQueue
@@ -98,7 +99,7 @@ class Subscription(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-class _Subscription:
+class _Subscription(ABC):
     """What both kinds have in common: the way out, and use in a `with` block."""
 
     def __init__(self, events: Events) -> None:
@@ -110,12 +111,13 @@ class _Subscription:
         if self._events.remove(self):
             self._end()
 
+    @abstractmethod
     def put(self, event: Event) -> None:
         """Hand over an event; from any thread, at any moment."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _end(self) -> None:
-        raise NotImplementedError
+        """Let the subscriber have what was told before, and nothing more."""
 
     def __enter__(self) -> Self:
         return self

@@ -6,7 +6,7 @@
 2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
    second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
-   Handing over never blocks and is safe from a finaliser, in any thread.
+   Handing over never blocks and is safe from a finaliser, in any thread. What a worker noted is told, too (`workload`).
    What is sent late says of a pause how much of it is left.
 4. Nothing stops it but `stop`. Trouble with the store is told once, and once more when it is over.
 5. While the store is out of reach it tries four times a second to beat; when that works, it settles what came from
@@ -134,6 +134,7 @@ class Pulse:
             if time.monotonic() >= publish_at:
                 self._safely(self._membership.republish)
                 publish_at = time.monotonic() + REPUBLISH_EVERY
+            self._safely(self._membership.work.tell_noted)
             self._safely(self.flush)
         self._receive(0.0)
         self._safely(self.flush)
@@ -160,9 +161,9 @@ class Pulse:
         try:
             duty()
         except (DuplicateInstance, InstanceFenced) as error:
-            self._membership.note_taken_over(str(error))
+            self._membership.standing.note_taken_over(str(error))
         except (CrossInstanceError, OSError) as error:
-            self._membership.note_trouble(error)
+            self._membership.standing.note_trouble(error)
         except Exception:
             log.exception("the heartbeat of %s met an unexpected error", self._membership.instance_id)
 
@@ -220,7 +221,7 @@ class Pulse:
         try:
             traces = self._lookout.look()
         except OSError as error:
-            self._membership.note_unseen(error)
+            self._membership.standing.note_unseen(error)
             return
         if not traces:
             return

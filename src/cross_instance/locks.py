@@ -22,8 +22,8 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from cross_instance.errors import CrossInstanceError, InstanceFenced, StoreUnavailable
-from cross_instance.protocol import MAX_REJOINS, Rejoin
+from cross_instance.errors import CrossInstanceError, StoreUnavailable
+from cross_instance.protocol import Rejoin, Rejoins
 from cross_instance.rules.operations import FOREVER, SECOND, Fenced, Lock as LockOp, Unlock
 from cross_instance.rules.tables import MAX_NAME
 from cross_instance.threads import in_thread
@@ -98,14 +98,12 @@ class _Lock:
             raise RuntimeError(f"{self!r} has been taken already")
         deadline = time.monotonic() + self._timeout
         self._token = uuid.uuid4().hex
-        rejoins = 0
+        rejoins = Rejoins(self._membership)
         while True:
             incarnation = self._membership.incarnation
             answer: Locked | Fenced = yield LockOp(incarnation, self._name, self._token, self._ttl)
             if isinstance(answer, Fenced):
-                rejoins += 1
-                if rejoins > MAX_REJOINS:
-                    raise InstanceFenced(f"{self._membership.instance_id} is removed whenever it joins")
+                rejoins.count()
                 yield Rejoin(incarnation)
             elif answer.mine:
                 self.fence = answer.lock.fence

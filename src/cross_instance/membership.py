@@ -4,32 +4,29 @@
 2. An instance that finds itself fenced joins anew under a larger incarnation; what it held before is void.
 3. A forked child is not its parent: it lets go of everything and joins on first use, under an id of its own.
 4. A forked child inherits its parent's weight; what is reserved, is reserved once.
-5. Whatever must not stay silent passes through here, and becomes an event (`events`).
+5. Beside it stand what it shows of itself (`liveness`, a file) and what it has to say (`standing`, `events`).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 import uuid
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance._version import __version__
 from cross_instance.accounts import Accounts
+from cross_instance.config import NO_EFFECT
 from cross_instance.degraded import Fallback
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
 from cross_instance.heartbeat import Pulse
+from cross_instance.liveness import Liveness, card_of
 from cross_instance.lookout import Lookout
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
-from cross_instance.protocol import MAX_REJOINS
+from cross_instance.protocol import Rejoins
 from cross_instance.rules.operations import (
     SECOND,
     Configured,
@@ -40,15 +37,15 @@ from cross_instance.rules.operations import (
     Removing,
     Result,
 )
+from cross_instance.standing import Standing
 from cross_instance.steady import SteadyStore
-from cross_instance.stores.folder import describe
 from cross_instance.workload import OwnWork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from cross_instance.config import Settings
-    from cross_instance.rules.operations import Notice, Operation
+    from cross_instance.rules.operations import Operation
     from cross_instance.stores.base import Permit, Store
 
 log = logging.getLogger("cross_instance")
@@ -57,11 +54,7 @@ R = TypeVar("R", bound=Result)
 
 
 class Membership:
-    """An instance at a store. `incarnation` is 0, and `store` unset, while it has not joined.
-
-    `trouble` says what keeps it from the store, `unseen` from its lock file, `taken_over` that another process has its
-    id (None: nothing).
-    """
+    """An instance at a store. `incarnation` is 0, and `store` unset, while it has not joined."""
 
     store: SteadyStore
 
@@ -81,17 +74,13 @@ class Membership:
         self.address = address
         self.incarnation = 0
         self.seqs = count(1)
-        self.machine = ""
         self.users: set[object] = set()
         self.waiters: set[Permit] = set()
         self.accounts = Accounts(settings, instance_id)
         self.events = Events(instance_id)
         self.fallback = Fallback(self)
+        self.standing = Standing(address, self.events, self.fallback)
         self.work = OwnWork(self)
-        self.trouble: str | None = None
-        self.unseen: str | None = None
-        self.taken_over: str | None = None
-        self._noticed: dict[Notice, None] = {}
         self._guessed: set[str] = set()
         self._named = instance_id
         self._forked = False
@@ -99,7 +88,7 @@ class Membership:
         self._cwd = cwd or _cwd()
         self._open_store = open_store
         self._owns_store = owns_store
-        self._presence: Presence | None = None
+        self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
 
@@ -119,79 +108,61 @@ class Membership:
     def _join(self) -> None:
         self.store = SteadyStore(self._open_store(), self.fallback)
         try:
-            with self._usable_folder() as folder:
-                presence = Presence.take(folder, self._card())
-                self.machine = machine_of(folder)
+            card = card_of(self.instance_id, self._session_id, self._cwd, self.address)
+            liveness = Liveness(self.settings.runtime_dir, card)
             try:
-                self._admit()
+                self._liveness, self.standing.unseen = liveness, None
+                self._pulse = Pulse(self, Lookout(liveness.folder, self.address), self.settings.heartbeat_interval)
+                self._admit(liveness)
             except BaseException as error:  # it may be in the registry: then others must learn of this end
-                presence.release(remove=isinstance(error, DuplicateInstance))
+                self.incarnation = 0
+                self._liveness = self._pulse = None
+                liveness.end(remove=isinstance(error, DuplicateInstance))
                 raise
         except BaseException:
             self._close_store(self.store)
             raise
-        self._presence = presence
-        self._pulse = Pulse(self, Lookout(folder, self.address), self.settings.heartbeat_interval)
         self._pulse.start()
         self._tell_ignored()
 
     def _tell_ignored(self) -> None:
-        ignored = [f"{entry.key} ({entry.origin})" for entry in self.settings.reserved()]
+        ignored = [entry.place for entry in self.settings.reserved()]
         if ignored:
-            text = f"accepted, not acted on by this version: {', '.join(ignored)}"
+            text = f"{NO_EFFECT}: {', '.join(ignored)}"
             self.events.tell(events.SETTINGS_IGNORED, text, level=None, settings=ignored)
-
-    @contextmanager
-    def _usable_folder(self) -> Iterator[Path]:
-        """The folder of the lock files; what the system says against using it is told as `StoreUnavailable`."""
-        try:
-            yield instances_folder(self.settings.runtime_dir)
-        except OSError as error:
-            raise describe(error, Path(error.filename or self.settings.runtime_dir)) from error
 
     def _close_store(self, store: SteadyStore) -> None:
         if self._owns_store:
             store.close()
 
-    def _admit(self) -> None:
+    def _admit(self, liveness: Liveness) -> None:
         """Enter the registry, and publish what holds across accounts."""
+        card = liveness.card
         join = Join(
-            instance_id=self.instance_id,
+            instance_id=card.instance_id,
             nonce=uuid.uuid4().hex,
-            pid=os.getpid(),
-            machine=self.machine,
-            host=platform.node(),
-            holds_lock=self.unseen is None,
-            session_id=self._session_id,
-            cwd=self._cwd,
-            version=__version__,
+            pid=card.pid,
+            machine=liveness.machine,
+            host=card.host,
+            holds_lock=self.standing.unseen is None,
+            session_id=card.session_id,
+            cwd=card.cwd,
+            version=card.version,
             timeout=round(self.settings.heartbeat_timeout * SECOND),
         )
         joined = self.store.run(join)
         while isinstance(joined, Removing):
-            self.report(joined)
+            self.standing.report(joined)
             joined = self.store.run(join)
-        self.report(joined)
+        self.standing.report(joined)
         if isinstance(joined, Duplicate):
             raise DuplicateInstance(self.instance_id, joined.pid, joined.machine)
         self.accounts = Accounts(self.settings, self._named, reserves=not self._forked)
         cluster = self.accounts.cluster_publication(joined.incarnation)
         if cluster is not None:
-            self.report(self.store.run(cluster))
+            self.standing.report(self.store.run(cluster))
         self.incarnation = joined.incarnation
-        self.taken_over = None
-
-    def _card(self) -> Card:
-        return Card(
-            instance_id=self.instance_id,
-            pid=os.getpid(),
-            session_id=self._session_id,
-            started_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            cwd=self._cwd,
-            host=platform.node(),
-            store=self.address,
-            version=__version__,
-        )
+        self.standing.taken_over = None
 
     def rejoin(self, fenced: int) -> None:
         """Join anew after the incarnation `fenced` was removed; a no-op for all but the first to notice.
@@ -203,44 +174,36 @@ class Membership:
                 return
             try:
                 self.keep_presence()
-                self._admit()
+                assert self._liveness is not None
+                self._admit(self._liveness)
             except DuplicateInstance as error:
                 message = f"instance {self.instance_id} was removed, and cannot join anew: {error}"
-                self.note_taken_over(message)
+                self.standing.note_taken_over(message)
                 raise InstanceFenced(message) from error
             text = f"instance {self.instance_id} was not known any more; it joins anew"
             self.events.tell(events.INSTANCE_REJOINED, text, incarnation=self.incarnation)
         self.work.say_again()
 
-    def note_taken_over(self, message: str) -> None:
-        """Another process has this instance's id: told once, and shown in the status until it is over."""
-        if self.taken_over is None:
-            self.events.tell(events.INSTANCE_TAKEN_OVER, message, logging.ERROR)
-        self.taken_over = message
+    @property
+    def machine(self) -> str:
+        """What processes share that see each other's lock files; "" while it has not joined."""
+        liveness = self._liveness
+        return "" if liveness is None else liveness.machine
 
     def keep_presence(self) -> None:
-        """Be seen to live also where somebody has removed the file that says so, or the whole runtime folder.
+        """Be seen to live by the processes of this machine.
 
         Raises `DuplicateInstance` where another process has taken the id meanwhile.
         """
         with self._lock:
-            if self._presence is None:
+            if self._liveness is None:
                 return
             try:
-                with self._usable_folder() as folder:
-                    self._presence.renew(self._card())
-                    self.machine = machine_of(folder)
+                self._liveness.renew()
             except StoreUnavailable as error:
-                self.note_unseen(error)
+                self.standing.note_unseen(error)
             else:
-                self.unseen = None
-
-    def note_unseen(self, error: Exception) -> None:
-        """The lock files cannot be used: told once, and shown in the status until this instance's own can be."""
-        if self.unseen is None:
-            text = f"others cannot see at once when a process of this machine ends: {error}"
-            self.events.tell(events.PRESENCE_UNUSABLE, text)
-        self.unseen = str(error)
+                self.standing.unseen = None
 
     def leave(self, user: object, *, at_exit: bool = False) -> None:
         """Leave with the last user: waiters are dropped, permits still held are given back as charged.
@@ -256,11 +219,11 @@ class Membership:
             if self.users or not self.incarnation:
                 return
             incarnation, self.incarnation = self.incarnation, 0
-            store, presence, pulse = self.store, self._presence, self._pulse
-            self._presence = self._pulse = None
+            store, liveness, pulse = self.store, self._liveness, self._pulse
+            self._liveness = self._pulse = None
             self.work = OwnWork(self)
             self.fallback.reset()
-        assert presence is not None
+        assert liveness is not None
         assert pulse is not None
         known = False
         try:
@@ -272,7 +235,7 @@ class Membership:
         except CrossInstanceError as error:
             log.warning("instance %s could not say that it leaves: %s", self.instance_id, error)
         finally:
-            presence.release(remove=known)
+            liveness.end(remove=known)
             if not (at_exit and self.waiters):
                 self._close_store(store)
 
@@ -292,12 +255,12 @@ class Membership:
         self._lock = threading.RLock()
         self.incarnation = 0
         self.users, self.waiters = set(), set()
-        self._presence = self._pulse = None
+        self._liveness = self._pulse = None
         self.work = OwnWork(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)
-        self.unseen = None
+        self.standing.unseen = None
         self.fallback.become_child()
 
     # --- the store -------------------------------------------------------------------------------------------
@@ -320,7 +283,7 @@ class Membership:
     def run(self, op: Operation[R]) -> R:
         """Run an operation from a thread, and say what its result has to say."""
         result = self.store.run(op)
-        self.answered(result)
+        self.standing.answered(result)
         return result
 
     def ask(self, make: Callable[[int], Operation[R | Fenced]]) -> R:
@@ -328,18 +291,16 @@ class Membership:
 
         Raises `StoreUnavailable`, and `InstanceFenced` where it cannot join anew.
         """
-        for _ in range(MAX_REJOINS + 1):
-            incarnation = self.incarnation
-            answer = self.run(make(incarnation))
-            if not isinstance(answer, Fenced):
-                return answer
+        rejoins = Rejoins(self)
+        while isinstance(answer := self.run(make(incarnation := self.incarnation)), Fenced):
+            rejoins.count()
             self.rejoin(incarnation)
-        raise InstanceFenced(f"{self.instance_id} is removed whenever it joins")
+        return answer
 
     def insist(self, op: Operation[R]) -> R:
         """The same in the store itself, whatever stands in for it. Raises `StoreUnavailable`."""
         result = self.store.insist(op)
-        self.answered(result)
+        self.standing.answered(result)
         return result
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
@@ -358,37 +319,6 @@ class Membership:
         pulse = self._pulse
         if pulse is not None:
             pulse.watch()
-
-    # --- what must not stay silent ---------------------------------------------------------------------------
-
-    def answered(self, result: Result) -> None:
-        """The store answered: whatever trouble there was is over."""
-        if self.trouble is not None:
-            self.trouble = None
-            log.warning("the store %s can be used again", self.address)
-        self.report(result)
-
-    def report(self, result: Result) -> None:
-        """Tell what a result has to say; the same thing once."""
-        for notice in result.notices:
-            if notice not in self._noticed:
-                self.events.tell(notice.topic, notice.text, events.level_of(notice.topic))
-            self._noticed[notice] = None
-        while len(self._noticed) > events.KEPT:
-            self._noticed.pop(next(iter(self._noticed)), None)
-
-    @property
-    def notices(self) -> tuple[Notice, ...]:
-        """What the store had to say lately."""
-        return tuple(self._noticed)
-
-    def note_trouble(self, error: Exception) -> None:
-        """Something keeps this instance from the store: told once, and shown in the status until it is over."""
-        if self.fallback.outage is not None:
-            return
-        if self.trouble is None:
-            log.error("the store %s cannot be used: %s", self.address, error)
-        self.trouble = str(error)
 
 
 def _cwd() -> str:

@@ -84,7 +84,12 @@ def instances_folder(runtime_dir: Path) -> Path:
 def machine_of(folder: Path) -> str:
     """What two processes share exactly when they see each other's locks: kernel, boot and folder."""
     found = folder.stat()
-    return f"{platform.node()}/{boot_id()}/{found.st_dev:x}.{found.st_ino:x}"
+    return f"{this_boot()}{found.st_dev:x}.{found.st_ino:x}"
+
+
+def this_boot() -> str:
+    """How the names of all `machine_of` this boot of this kernel begin."""
+    return f"{platform.node()}/{boot_id()}/"
 
 
 class Presence:

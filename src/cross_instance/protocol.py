@@ -40,6 +40,20 @@ MAX_REJOINS = 3
 """How often in a row an instance may be removed between joining and asking before it gives up."""
 
 
+class Rejoins:
+    """Counts how often in a row an instance was removed while it asked for one thing."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+        self._count = 0
+
+    def count(self) -> None:
+        """Once more. Raises `InstanceFenced` where there is no end to it."""
+        self._count += 1
+        if self._count > MAX_REJOINS:
+            raise InstanceFenced(f"{self._membership.instance_id} is removed whenever it joins")
+
+
 class Wait(NamedTuple):
     """Wait for a wake for a permit, at most `seconds`."""
 
@@ -90,7 +104,7 @@ def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps
     """
     started = now()
     deadline = min(started + request.timeout, FOREVER)
-    rejoins = 0
+    rejoins = Rejoins(request.membership)
     while not isinstance(answer, Granted):
         if isinstance(answer, Waiting):
             yield from _wait_turn(request, min(answer.check_at, deadline), now)
@@ -103,9 +117,7 @@ def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps
             request.question = None
             raise refusal(request, answer)
         elif isinstance(answer, Fenced):
-            rejoins += 1
-            if rejoins > MAX_REJOINS:
-                raise InstanceFenced(f"{request.membership.instance_id} is removed whenever it joins")
+            rejoins.count()
             yield Rejoin(request.incarnation)
             request.timeout = max(0, deadline - now())
             request.rename()

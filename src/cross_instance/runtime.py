@@ -9,7 +9,8 @@
 2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
    thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
 3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so.
-4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice.
+4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice. What else they offer is theirs
+   from `observing`, `locks` and `tasks.methods`.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import account_names, check_arguments, load_settings, without_password
-from cross_instance.errors import StoreUnavailable
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership import Membership
+from cross_instance.observing import AsyncObserving, Observing
 from cross_instance.permits import AsyncPermit, Permit
 from cross_instance.process import Identity, make_instance_id, share
 from cross_instance.providers.tokens import Calibration
-from cross_instance.rules.operations import Result, Snapshot
-from cross_instance.status import instance_status, limits_of, status_of
+from cross_instance.rules.operations import Result
 from cross_instance.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store, open_store
 from cross_instance.tasks.context import fence
@@ -39,16 +39,15 @@ from cross_instance.tasks.methods import AsyncTaskMethods, TaskMethods
 from cross_instance.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
     from types import TracebackType
 
     import httpx
     import httpx2
 
     from cross_instance.config import Settings
-    from cross_instance.events import Event, Subscription
-    from cross_instance.rules.operations import Costs, Operation, Priority, World
-    from cross_instance.status import Limit, Status
+    from cross_instance.events import Subscription
+    from cross_instance.rules.operations import Costs, Operation, Priority
     from cross_instance.stores.base import AsyncStore, Store
 
 R = TypeVar("R", bound=Result)
@@ -150,7 +149,8 @@ class _Runtime(Generic[PermitT]):
             raise RuntimeError("this runtime is closed")
         if task is None:
             task, task_epoch = fence(self._membership)
-        permit: Any = self._permit_type(
+        return self._permit_type(
+            self,
             self._membership,
             provider,
             model,
@@ -161,9 +161,6 @@ class _Runtime(Generic[PermitT]):
             task,
             task_epoch,
         )
-        permit.runtime = self
-        made: PermitT = permit
-        return made
 
     def _may_join(self) -> bool:
         """Whether there is something to join. Raises `RuntimeError` after `close`."""
@@ -171,17 +168,13 @@ class _Runtime(Generic[PermitT]):
             raise RuntimeError("this runtime is closed")
         return self.settings.enabled
 
-    def _end_subscriptions(self) -> None:
-        while self._subscriptions:
-            self._subscriptions.pop().close()
-
     def _http(self, name: str, library: str) -> Any:
         if library not in {"httpx", "httpx2"}:
             raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
         return getattr(import_module(f"cross_instance.clients.{library}"), name)
 
 
-class Runtime(TaskMethods, Locking, _Runtime[Permit]):
+class Runtime(TaskMethods, Locking, Observing, _Runtime[Permit]):
     """An instance at a store, and its permits.
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
@@ -212,28 +205,10 @@ class Runtime(TaskMethods, Locking, _Runtime[Permit]):
             finally:
                 self._end_subscriptions()
 
-    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
-        """Have a function called with each event (`cross_instance.events`), in a thread of its own, until `close`."""
-        subscription = self._membership.events.subscribe(callback)
-        self._subscriptions.append(subscription)
-        return subscription
-
     def run(self, op: Operation[R]) -> R:
         """Have the store decide an operation. Raises `StoreUnavailable`."""
         self.join()
         return self._membership.run(op)
-
-    def status(self) -> Status:
-        """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return status_of(self._membership, self.settings, self._world())
-
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits in force, each with its source, and those configured for accounts that are not in use."""
-        return limits_of(self._world(), self.settings)
-
-    def pi_instance_status(self) -> dict[str, Any]:
-        """The status in the form of the user guide (Example 4)."""
-        return instance_status(self.status())
 
     def http_client(
         self,
@@ -251,13 +226,6 @@ class Runtime(TaskMethods, Locking, _Runtime[Permit]):
         made = self._http("client", library)(self, provider, account, **options)
         return cast("httpx2.Client | httpx.Client", made)
 
-    def _world(self) -> World | None:
-        try:
-            return self.run(Snapshot()) if self._may_join() else None
-        except StoreUnavailable as error:
-            self._membership.note_trouble(error)
-            return None
-
     def __enter__(self) -> Self:
         self.join()
         return self
@@ -266,7 +234,7 @@ class Runtime(TaskMethods, Locking, _Runtime[Permit]):
         self.close()
 
 
-class AsyncRuntime(AsyncTaskMethods, AsyncLocking, _Runtime[AsyncPermit]):
+class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, _Runtime[AsyncPermit]):
     """The same for asyncio; its arguments are those of `Runtime`.
 
     Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.
@@ -331,30 +299,12 @@ class AsyncRuntime(AsyncTaskMethods, AsyncLocking, _Runtime[AsyncPermit]):
         finally:
             self._end_subscriptions()
 
-    def subscribe(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
-        """Have a function, or coroutine function, called with each event in the running event loop, until `close`."""
-        subscription = self._membership.events.subscribe_here(callback)
-        self._subscriptions.append(subscription)
-        return subscription
-
     async def run(self, op: Operation[R]) -> R:
         """Have the store decide an operation. Raises `StoreUnavailable`."""
         await self.join()
         result = await self.store.run(op)
-        self._membership.answered(result)
+        self._membership.standing.answered(result)
         return result
-
-    async def status(self) -> Status:
-        """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return status_of(self._membership, self.settings, await self._world())
-
-    async def limits(self) -> tuple[Limit, ...]:
-        """The limits in force, each with its source, and those configured for accounts that are not in use."""
-        return limits_of(await self._world(), self.settings)
-
-    async def pi_instance_status(self) -> dict[str, Any]:
-        """The status in the form of the user guide (Example 4)."""
-        return instance_status(await self.status())
 
     def http_client(
         self,
@@ -367,13 +317,6 @@ class AsyncRuntime(AsyncTaskMethods, AsyncLocking, _Runtime[AsyncPermit]):
         """A client for asynchronous SDKs whose model calls each take a permit; see `Runtime.http_client`."""
         made = self._http("async_client", library)(self, provider, account, **options)
         return cast("httpx2.AsyncClient | httpx.AsyncClient", made)
-
-    async def _world(self) -> World | None:
-        try:
-            return await self.run(Snapshot()) if self._may_join() else None
-        except StoreUnavailable as error:
-            self._membership.note_trouble(error)
-            return None
 
     async def __aenter__(self) -> Self:
         await self.join()

@@ -7,15 +7,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import msgspec
 
 from cross_instance.providers.presets import KNOWN, preset
 from cross_instance.rules.limits import new_limit, start_low
 from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Instant, Kind, LimitState, Source
+from cross_instance.spelling import camel_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +23,7 @@ if TYPE_CHECKING:
     from cross_instance.membership import Membership
     from cross_instance.rules.operations import FlowState, InstanceState, LimitSpec, NodeState, World
 
+NOBODY = "No instance is connected."
 USUAL_TIMEOUT = 60.0
 """Seconds without a heartbeat after which an instance is called silent, where the settings do not say otherwise."""
 
@@ -118,25 +117,24 @@ class Status:
         plain = {field.name: getattr(self, field.name) for field in fields(self)}
         plain |= {"connected": self.connected, "guessed": self.guessed, "shares": None}
         plain["events"] = [event.to_dict() for event in self.events]
-        result: dict[str, Any] = _camel(msgspec.to_builtins(plain))
-        return {**result, "shares": dict(self.shares)}
+        return {**camel_keys(plain), "shares": dict(self.shares)}
 
 
 def status_of(membership: Membership, settings: Settings, world: World | None) -> Status:
     """How an instance of this process stands; `world`: what it sees in the store now."""
-    outage = membership.fallback.outage
+    outage, standing = membership.fallback.outage, membership.standing
     return Status(
         instance_id=membership.instance_id,
         incarnation=membership.incarnation,
         enabled=settings.enabled,
         store=membership.address,
-        degraded=membership.trouble if outage is None else str(outage.error),
-        notices=tuple(notice.text for notice in membership.notices),
+        degraded=standing.trouble if outage is None else str(outage.error),
+        notices=tuple(notice.text for notice in standing.notices),
         world=world,
         share_left=None if outage is None else outage.seconds_left(),
         shares={} if outage is None else {name: share.fraction for name, share in outage.shares.items()},
-        taken_over=membership.taken_over,
-        unseen=membership.unseen,
+        taken_over=standing.taken_over,
+        unseen=standing.unseen,
         ignored=tuple(entry.key for entry in settings.reserved()),
         events=tuple(membership.events.recent),
     )
@@ -146,12 +144,6 @@ def guessed_accounts(world: World | None) -> tuple[str, ...]:
     """The accounts with a limit that is a guess, in the order of their names."""
     nodes = () if world is None else world.nodes
     return tuple(node.node for node in nodes if any(limit.source is Source.GUESS for limit in node.limits))
-
-
-def _camel(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {re.sub(r"_(\w)", lambda m: m[1].upper(), key): _camel(item) for key, item in value.items()}
-    return [_camel(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 # --- limits --------------------------------------------------------------------------------------------------------
@@ -239,7 +231,7 @@ def _rank(provider: str) -> tuple[int, str]:
 def learned_of(world: World, accounts: Sequence[str]) -> dict[str, Any]:
     """What was learned of accounts and their model groups by 429s, as plain data with camelCase keys."""
     return {
-        node.node: _camel(msgspec.to_builtins(node.learned))
+        node.node: camel_keys(node.learned)
         for node in world.nodes
         if node.learned is not None and node.learned.rejected and node.node.partition("#")[0] in accounts
     }
@@ -310,7 +302,7 @@ def format_instance_status(world: World, timeout: float = USUAL_TIMEOUT) -> str:
     `timeout`: seconds without a heartbeat after which an instance is called silent; settings have `heartbeat_timeout`.
     """
     texts = [_instance_text(world, instance, timeout) for instance in world.instances]
-    return "\n\n".join(texts) or "No instance is connected."
+    return "\n\n".join(texts) or NOBODY
 
 
 def _instance_text(world: World, instance: InstanceState, timeout: float) -> str:

@@ -41,12 +41,20 @@ class _Steady(Generic[StoreT]):
         """What is decided without the store; None: the store is to be asked."""
         return cast("R | None", self._fallback.decide(op)) if type(op) in PERMITS else None
 
-    def _instead(self, op: Operation[R], error: StoreUnavailable) -> R:
+    def _instead(self, op: Operation[R], error: BaseException) -> R:
         """What is decided where the store could not be reached; raises the error where that is nothing."""
+        if not isinstance(error, StoreUnavailable):
+            self._fallback.interrupted(op)
+            raise error
         answer = self._without(op) if self._fallback.begin(error, op) else None
         if answer is None:
             raise error
         return answer
+
+    def _no_wake(self, error: StoreUnavailable) -> None:
+        """A wait that the store cannot serve is over; raises the error where nothing stands in for it."""
+        if not self._fallback.begin(error):
+            raise error
 
 
 class SteadyStore(_Steady["Store"]):
@@ -60,11 +68,8 @@ class SteadyStore(_Steady["Store"]):
         try:
             answer = self._store.run(op)
             fallback.answered(op, answer)
-        except StoreUnavailable as error:
+        except BaseException as error:  # noqa: BLE001 - raised again unless something stands in
             return self._instead(op, error)
-        except BaseException:
-            fallback.interrupted(op)
-            raise
         return answer
 
     def insist(self, op: Operation[R], /) -> R:
@@ -81,8 +86,7 @@ class SteadyStore(_Steady["Store"]):
         try:
             return self._store.wait(permit, timeout)
         except StoreUnavailable as error:
-            if not self._fallback.begin(error):
-                raise
+            self._no_wake(error)
             return None
 
     def close(self) -> None:
@@ -101,11 +105,8 @@ class AsyncSteadyStore(_Steady["AsyncStore"]):
         try:
             answer = await self._store.run(op)
             fallback.answered(op, answer)
-        except StoreUnavailable as error:
+        except BaseException as error:  # noqa: BLE001 - raised again unless something stands in
             return self._instead(op, error)
-        except BaseException:
-            fallback.interrupted(op)
-            raise
         return answer
 
     async def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
@@ -116,8 +117,7 @@ class AsyncSteadyStore(_Steady["AsyncStore"]):
         try:
             return await self._store.wait(permit, timeout)
         except StoreUnavailable as error:
-            if not self._fallback.begin(error):
-                raise
+            self._no_wake(error)
             return None
 
     async def close(self) -> None:

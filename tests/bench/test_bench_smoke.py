@@ -14,17 +14,30 @@ from bench.measuring import Measurement, Role, Row, Scale, Subject, Target, inte
 from bench.picture import shown
 from bench.report import markdown, number
 from bench.results import Results, RowResult
-from bench.rows import ROWS, contention, goodput
+from bench.rows import ROWS, contention, goodput, task_sharing, task_storm, tasks
 from bench.strategies import STRATEGIES
 from click.testing import CliRunner
 
-from bench import ours
+from bench import ours, queues
 from cross_instance.cli.demo.scene import PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TINY = Scale(samples=3, seconds=0.05, waiters=5, queue_samples=3, wakes=2, kills=1, goodput_seconds=1.5)
+TINY = Scale(
+    samples=3,
+    seconds=0.05,
+    waiters=5,
+    queue_samples=3,
+    wakes=2,
+    kills=1,
+    goodput_seconds=1.5,
+    tasks=20,
+    starts=2,
+    storm_tasks=60,
+    storm_seconds=0.5,
+    uneven_seconds=1.0,
+)
 MACHINE = Machine("a processor", 2, 8.0, "Linux 6", "ext4", "CPython 3.11", "3.40", {"lmdb": "1.5"}, (0.1, 0.9))
 
 
@@ -34,6 +47,10 @@ def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goodput, "STRATEGIES", STRATEGIES[:1])
     monkeypatch.setattr(goodput, "PARTS", PARTS[:2])
     monkeypatch.setattr(contention, "CONTENDERS", (FLOOR, ours.RUNTIME))
+    monkeypatch.setattr(tasks, "QUEUES", (queues.OURS,))
+    for row in (tasks, task_storm):
+        monkeypatch.setattr(row, "WORKERS", 2)
+    monkeypatch.setattr(task_sharing, "WORKERS", task_sharing.WORKERS[:2])
 
 
 @pytest.mark.usefixtures("few_processes")
@@ -140,7 +157,7 @@ def test_the_results_are_written_and_can_be_read_again(results: Results, tmp_pat
 def test_an_unknown_row_is_refused_with_the_known_ones() -> None:
     done = CliRunner().invoke(main, ["--only", "permit,speed"])
     assert done.exit_code == 2
-    assert "speed; known: permit, anatomy, contention, waiters, wake, goodput, recovery, startup" in done.output
+    assert f"speed; known: {', '.join(row.name for row in ROWS)}" in done.output
 
 
 def test_a_choice_of_rows_is_printed_and_written_where_it_is_asked_for(

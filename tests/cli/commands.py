@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from contextlib import chdir, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
@@ -84,3 +85,20 @@ class Place:
         done = self.run(name, *arguments)
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command in a process group of its own, as a terminal would start it; its temporary files are in `tmp`."""
+        (self.home / "tmp").mkdir()
+        return subprocess.Popen(
+            command_line("cross-instance", *arguments),
+            cwd=self.project,
+            env=self.variables | {"TMPDIR": str(self.home / "tmp")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+        )
+
+    def left_behind(self) -> list[Path]:
+        """The temporary files that it has not removed."""
+        return list((self.home / "tmp").iterdir())

@@ -29,9 +29,11 @@ LOOKING = ["cross-instance limits", "cross-instance status", "pi_model_limits", 
 
 @pytest.fixture
 def live(place: Place) -> Iterator[Runtime]:
-    """An instance with two requests under way, in the place's own store."""
+    """An instance with two requests under way, in the place's own store; it does not beat within a test."""
     place.configure({"providers": PROVIDERS})
-    settings = load_settings(place.project, environ={}, home=place.home)
+    settings = load_settings(
+        place.project, environ={}, home=place.home, heartbeat_interval_ms=120_000, heartbeat_timeout_ms=600_000
+    )
     with Runtime("instance-1", settings=settings) as runtime:
         permits = [runtime.permit("openai", "gpt-4o").acquire() for _ in range(2)]
         with runtime.permit("anthropic", "claude-sonnet-4") as done:

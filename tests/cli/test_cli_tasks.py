@@ -40,6 +40,19 @@ def test_where_there_is_no_store_nothing_is_made(place: Place) -> None:
     assert not place.runtime_dir.exists()
 
 
+def test_what_is_wrong_is_told_in_one_line(place: Place) -> None:
+    (place.home / "file").touch()
+    place.environment["PI_STORE"] = str(place.home / "file")
+    for arguments in (["list"], ["show", "x"], ["cancel", "x"], ["retry", "x"], ["purge", "--state", "done"]):
+        done = place.run("cross-instance", "tasks", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "file is not a folder" in done.stderr
+        assert done.stderr.count("\n") == 1
+    for arguments in (["list", "--state", "lost"], ["show"], ["cancel"], ["purge"], ["purge", "--state", "queued"]):
+        done = place.run("cross-instance", "tasks", *arguments)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+
+
 def test_tasks_are_listed_by_state(place: Place, runtime: Runtime) -> None:
     good, bad = runtime.submit("halve", 4), runtime.submit("halve", 5, priority="low")
     runtime.work(until_idle=True)

@@ -18,6 +18,8 @@ from cross_instance.rules.operations import Kind, LimitState, NodeState, Snapsho
 from cross_instance.runtime import AsyncRuntime, Runtime
 from cross_instance.testing.provider import ProviderServer
 
+PATIENCE = 60.0
+"""Seconds for a call that says nothing else: longer than anything takes that is not broken."""
 LIBRARIES = tuple(library for library in ("httpx2", "httpx") if find_spec(library) is not None)
 
 
@@ -76,7 +78,7 @@ class Side:
         self._clients: list[Any] = []
 
     def http_client(self, provider: str | None = None, **options: Any) -> Any:
-        client = self.runtime.http_client(provider, self.library, **options)
+        client = self.runtime.http_client(provider, self.library, **{"timeout": PATIENCE} | options)
         self._clients.append(client)
         return client
 
@@ -164,7 +166,7 @@ class Side:
     async def idle(self) -> None:
         """Come back when no permit is held, told by whichever thread."""
         while await self.held():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)  # a heartbeat thread tells the store
+            await asyncio.sleep(0)  # a heartbeat thread tells the store
 
     async def used(self) -> int:
         """Permits granted in the last minute, at any account."""

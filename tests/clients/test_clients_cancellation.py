@@ -98,7 +98,7 @@ def test_it_counts_once_it_was_sent_and_not_before(tmp_path: Path, library: str)
 
 def test_in_the_middle_of_a_stream(tmp_path: Path, library: str) -> None:
     async def scenario() -> None:
-        config = ProviderConfig(output_tokens=1000, pace=Constant(0.001))
+        config = ProviderConfig(output_tokens=1_000, pace=Constant(0.1))
         async with ProviderServer(config) as server, side_in(tmp_path, library, is_async=True) as side:
             begun = asyncio.Event()
 

@@ -170,11 +170,14 @@ def test_whatever_breaks_off_an_attempt_closes_its_permit(error: BaseException, 
 
 @pytest.mark.parametrize("steps", range(1, 8))
 def test_a_flow_can_be_thrown_away_at_every_step(steps: int) -> None:
-    flow = Script(Answer(429), Answer(200)).play()
+    script = Script(Answer(429), Answer(200))
+    flow = script.play()
     step = next(flow)
     for _ in range(steps - 1):
         step = flow.send(step())
+    before = [[*permit.events] for permit in script.permits]
     flow.close()
+    assert [permit.events for permit in script.permits] == before, "no step is taken any more"
 
 
 # --- attempts ------------------------------------------------------------------------------------------------------

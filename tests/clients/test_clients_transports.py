@@ -134,7 +134,7 @@ def test_a_stream_that_is_closed_early_gives_its_permit_back(play: Play, provide
     async def scenario(side: Side) -> None:
         client = side.http_client("openai")
         url = f"{provider.url}/v1/chat/completions"
-        headers = {"x-provider-output-tokens": "20000"}
+        headers = {"x-provider-output-tokens": "3000"}
         request = client.build_request("POST", url, json=BODY | {"stream": True}, headers=headers)
         response = await told(client.send(request, stream=True))
         chunks = side.raw(response)

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cross_instance.config import Settings, greatest_burst, load_settings
-from cross_instance.config.limits import EXACT, account_limits, first_problem, midnight_pacific
+from cross_instance.config.limits import account_limits, first_problem, midnight_pacific
 from cross_instance.errors import ConfigError
 from cross_instance.providers import presets
+from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import (
     DAY,
     MINUTE,
@@ -275,4 +276,5 @@ def test_limits_that_cannot_be_applied_are_refused(tmp_path: Path, keys: Any, ke
 
 
 def test_what_is_missing_in_an_account_may_stand_at_its_provider(tmp_path: Path) -> None:
-    load(tmp_path, {"openai": {"tokensPerMinute": 10, "accounts": {"a": {"tokenBurst": 5}}}})
+    loaded = load(tmp_path, {"openai": {"tokensPerMinute": 10, "accounts": {"a": {"tokenBurst": 5}}}})
+    assert figures(loaded.account_spec("openai", "a").limits)[Kind.TOKENS] == (10, 5, Source.CONFIGURED)

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from cross_instance.cli.config import NO_EFFECT
-from cross_instance.config import SETTINGS, Setting
+from cross_instance.config import NO_EFFECT, SETTINGS, Setting
 from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES
 
 ROOT = Path(__file__).parents[2]

@@ -195,7 +195,8 @@ def test_settings_that_contradict_each_other_are_refused(tmp_path: Path, given: 
 
 
 def test_equal_bounds_of_the_learned_rate_are_fine(tmp_path: Path) -> None:
-    load(tmp_path, adaptive_rate_control={"minRequestsPerMinute": 2, "maxRequestsPerMinute": 2})
+    loaded = load(tmp_path, adaptive_rate_control={"minRequestsPerMinute": 2, "maxRequestsPerMinute": 2})
+    assert (loaded.adaptive.min_requests_per_minute, loaded.adaptive.max_requests_per_minute) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from cross_instance import coordinator
 from cross_instance.coordinator import Coordinator
-from cross_instance.coordinator.models import camel
+from cross_instance.spelling import camel
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "coordinator.md").read_text(encoding="utf-8")

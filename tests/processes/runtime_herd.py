@@ -34,20 +34,14 @@ PATIENCE = 40.0
 ROOT = Path(__file__).parents[2]
 
 
+def move_away(folder: Path) -> Path:
+    """Give a folder that is in use another name, which is returned."""
+    return folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}"))
+
+
 def take_away(folder: Path) -> None:
     """Remove a folder that is in use; emptied where it is, it could be written to meanwhile."""
-    shutil.rmtree(folder.rename(folder.with_name(f"{folder.name}-{time.time_ns()}")))
-
-
-def put_file_for(folder: Path) -> None:
-    """Have a file where a folder is, which its users make again whenever they find it gone."""
-    file = folder.with_name("no-folder")
-    file.touch()
-    while not folder.is_file():
-        with suppress(FileNotFoundError):
-            take_away(folder)
-        with suppress(FileExistsError):
-            folder.hardlink_to(file)
+    shutil.rmtree(move_away(folder))
 
 
 class Event(NamedTuple):
@@ -134,6 +128,18 @@ class Herd:
                     return
                 os.kill(pid, signal.SIGCONT)
                 assert _passes(gate, PATIENCE)
+
+    def put_file_for(self, runtime_dir: Path) -> int:
+        """Have a file where the folder is, while all are stopped: nobody makes it again in between. The store's clock
+        (µs) when they went on."""
+        for pid in self.living:
+            self.stop(pid, runtime_dir)
+        take_away(runtime_dir)
+        runtime_dir.touch()
+        at = time.monotonic_ns() // 1000
+        for pid in self.living:
+            os.kill(pid, signal.SIGCONT)
+        return at
 
     def kill(self, *pids: int) -> int:
         """Kill at one moment, which is returned: the store's clock (µs), read before."""

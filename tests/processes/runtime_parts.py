@@ -14,16 +14,21 @@ import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event as ThreadEvent, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cross_instance import AsyncRuntime, CrossInstanceError, RateLimitExceeded, Runtime, StoreUnavailable
+from cross_instance import AsyncRuntime, CrossInstanceError, Runtime, StoreUnavailable
 from cross_instance.config import load_settings
+from cross_instance.events import STORE_RECOVERED
 from cross_instance.stores.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
+    from cross_instance import Event
     from cross_instance.config import Settings
     from cross_instance.permits import AsyncPermit, Permit
+
+ASK_AGAIN = 1.0
+"""Seconds after which a greedy one that was refused asks again, also where it has heard of no recovery."""
 
 
 def say(word: str, *rest: object) -> None:
@@ -64,22 +69,27 @@ def puppet(folder: str, settings: dict[str, Any], name: str | None = None) -> No
 
 def greedy(folder: str, settings: dict[str, Any], name: str, patience: float) -> None:
     """From a line on, when all have joined: take all that can be had, and tell of every event."""
-    store = EmbeddedStore(Path(folder) / "runtime", patience=patience)
+    store, recovered = EmbeddedStore(Path(folder) / "runtime", patience=patience), ThreadEvent()
+
+    def hear(event: Event) -> None:
+        say(event.kind)
+        if event.kind == STORE_RECOVERED:
+            recovered.set()
+
     with Runtime(name, store=store, settings=settings_for(folder, settings)) as runtime:
-        runtime.subscribe(lambda event: say(event.kind))
+        runtime.subscribe(hear)
         runtime.permit("acme", "m-1").acquire().close()
         say("joined", runtime.incarnation)
         sys.stdin.readline()
         runtime.status()  # it knows its share from here on
         while True:
             try:
-                with runtime.permit("acme", "m-1", timeout=5.0) as permit:
+                with runtime.permit("acme", "m-1") as permit:
                     say("granted", permit.incarnation)
             except StoreUnavailable as error:
                 say("stopped", type(error).__name__)
-                time.sleep(0.05)
-            except RateLimitExceeded:
-                time.sleep(0.05)
+                recovered.wait(ASK_AGAIN)
+                recovered.clear()
 
 
 def stranger(folder: str, settings: dict[str, Any], user: int) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests.processes.runtime_parts import say, settings_for
 
 from cross_instance import AsyncRuntime, CrossInstanceError, Runtime
+from cross_instance.rules.operations import Finish, Operation, Result
+from cross_instance.stores.embedded import EmbeddedStore
 from cross_instance.tasks import current_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+R = TypeVar("R", bound=Result)
 
 
 def _tell(word: str, *rest: object) -> None:
@@ -91,6 +96,33 @@ def serve_async(folder: str, settings: dict[str, Any], name: str, concurrency: i
             await runtime.work(concurrency, **options)
 
     asyncio.run(life())
+    say("left")
+
+
+class _ToldStore(EmbeddedStore):
+    """A store that tells of each operation and its result; with `halts` the first end of a task waits for a line."""
+
+    def __init__(self, folder: Path, halts: bool = False) -> None:
+        super().__init__(folder)
+        self._halts = halts
+
+    def run(self, op: Operation[R], /) -> R:
+        if self._halts and isinstance(op, Finish):
+            self._halts = False
+            say("ending")
+            sys.stdin.readline()
+        result = super().run(op)
+        say("op", type(op).__name__, type(result).__name__)
+        return result
+
+
+def serve_told(folder: str, settings: dict[str, Any], name: str, halts: bool = False, **options: Any) -> None:
+    """`serve` at a store that tells what it is asked."""
+    loaded = settings_for(folder, settings)
+    with Runtime(name, store=_ToldStore(loaded.runtime_dir, halts), settings=loaded) as runtime:
+        _register(runtime)
+        say("joined", runtime.incarnation)
+        runtime.work(**options)
     say("left")
 
 

@@ -85,6 +85,7 @@ def test_a_process_is_killed_with_thousands_waiting_in_it(tmp_path: Path, herd: 
         herd.until(lambda: waiting(witness) == 1)
         permits.pop().close()
         herd.hear("took", waiter)
+        assert waiting(witness) == 0
         for permit in permits:
             permit.close()
 

@@ -50,7 +50,7 @@ def test_interrupted_at_any_moment(tmp_path: Path, kind: str, number: signal.Sig
         for pid in list(herd.living):
             herd.hear("granted", pid)
             os.kill(pid, number)
-            herd.end(pid)
+            assert herd.end(pid) == 0
         herd.until(lambda: [path.name for path in locks.glob("*.lock")] == ["witness.lock"])
         with witness.permit("one", "m-1", timeout=0):
             world = witness.run(Snapshot())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.processes import runtime_parts as parts
-from tests.processes.runtime_herd import Herd, take_away
+from tests.processes.runtime_herd import Herd, move_away, take_away
 
 import cross_instance
 from cross_instance import ConfigError, RateLimitExceeded, Runtime, StoreUnavailable
@@ -21,7 +21,7 @@ from cross_instance.stores.embedded import EmbeddedStore
 from cross_instance.stores.environment import machine_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NOBODY = 65_534
 GUARD = 1
@@ -62,13 +62,16 @@ def holder(herd: Herd, folder: Path, name: str) -> int:
 # --- the folder ------------------------------------------------------------------------------------------------
 
 
-def test_everybody_joins_anew_where_the_folder_was_removed(tmp_path: Path, herd: Herd) -> None:
+@pytest.mark.parametrize("lose", [take_away, move_away])
+def test_everybody_joins_anew_where_the_folder_is_gone(
+    tmp_path: Path, herd: Herd, lose: Callable[[Path], object]
+) -> None:
     with runtime_in(tmp_path, account(1)) as runtime:
         waiter = herd.start(parts.puppet, folder=tmp_path, settings=account(1), name="waiter")
         with runtime.permit("acme", "m-1"):
             herd.tell(waiter, "take acme")
             herd.until(lambda: sum(instance.waiting for instance in runtime.run(Snapshot()).instances) == 1)
-            take_away(tmp_path / "runtime")
+            lose(tmp_path / "runtime")
             herd.hear("took", waiter)
         herd.kill(waiter)
         with runtime.permit("acme", "m-1"):
@@ -76,9 +79,12 @@ def test_everybody_joins_anew_where_the_folder_was_removed(tmp_path: Path, herd:
         assert "was removed while in use" in herd.complaints()
 
 
-def test_numbers_are_never_given_twice_although_the_folder_was_removed(tmp_path: Path, herd: Herd) -> None:
+@pytest.mark.parametrize("lose", [take_away, move_away])
+def test_numbers_are_never_given_twice_although_the_folder_is_gone(
+    tmp_path: Path, herd: Herd, lose: Callable[[Path], object]
+) -> None:
     with runtime_in(tmp_path, account(1)) as runtime:
-        take_away(tmp_path / "runtime")
+        lose(tmp_path / "runtime")
         holder(herd, tmp_path, "newcomer")
         herd.until(lambda: "newcomer" in names(runtime))
         with pytest.raises(RateLimitExceeded):

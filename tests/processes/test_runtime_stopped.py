@@ -24,8 +24,10 @@ def account(slots: int) -> dict[str, Any]:
     return {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000, "concurrency": slots}}}
 
 
-IMPATIENT = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
-"""Times after which the silent are removed here."""
+WATCHFUL = {"heartbeat_interval_ms": 100}
+"""Looks often whether anybody has fallen silent."""
+IMPATIENT = WATCHFUL | {"heartbeat_timeout_ms": 2_000}
+"""Is removed soon when it has fallen silent: for those who are stopped, and for nobody else."""
 
 
 @pytest.fixture
@@ -83,7 +85,7 @@ def test_a_stopped_waiter_delays_the_others_once(tmp_path: Path, herd: Herd) -> 
 
 def test_a_holder_stopped_too_long_becomes_a_ghost_and_comes_back(tmp_path: Path, herd: Herd) -> None:
     settings = account(2) | IMPATIENT
-    with Runtime("tester", settings=parts.settings_for(str(tmp_path), settings)) as runtime:
+    with Runtime("tester", settings=parts.settings_for(str(tmp_path), account(2) | WATCHFUL)) as runtime:
         holder = herd.start(parts.puppet, folder=tmp_path, settings=settings, name="holder")
         before = int(herd.hear("joined", holder).rest[0])
         herd.tell(holder, "take acme")
@@ -106,7 +108,7 @@ def test_a_holder_stopped_too_long_becomes_a_ghost_and_comes_back(tmp_path: Path
 
 def test_a_waiter_stopped_too_long_joins_anew_and_waits_on(tmp_path: Path, herd: Herd) -> None:
     settings = account(1) | IMPATIENT
-    with Runtime("tester", settings=parts.settings_for(str(tmp_path), settings)) as runtime:
+    with Runtime("tester", settings=parts.settings_for(str(tmp_path), account(1) | WATCHFUL)) as runtime:
         waiter = herd.start(parts.puppet, folder=tmp_path, settings=settings, name="waiter")
         before = int(herd.hear("joined", waiter).rest[0])
         with runtime.permit("acme", "m-1"):

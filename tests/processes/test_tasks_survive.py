@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,36 +33,6 @@ def herd() -> Iterator[Herd]:
 def runtime(tmp_path: Path) -> Iterator[Runtime]:
     with Runtime("tester", settings=parts.settings_for(str(tmp_path), IMPATIENT)) as runtime:
         yield runtime
-
-
-def test_killing_workers_loses_nothing_and_makes_no_second_owner(tmp_path: Path, herd: Herd, runtime: Runtime) -> None:
-    chance, killed = random.Random(4), dict[int, int]()
-
-    def start() -> int:
-        part = task_parts.SERVERS[len(herd.living) % 2]
-        return herd.start(part, folder=tmp_path, settings=SETTINGS, name=f"worker-{chance.random()}")
-
-    workers = [start() for _ in range(4)]
-    for pid in workers:
-        herd.hear("joined", pid)
-    handles = runtime.submit_many("effect", [()] * 400, queue="", max_deaths=100)
-    for turn in range(1, 5):
-        herd.hear("did", count=60 * turn)
-        dying = [workers.pop(chance.randrange(len(workers))) for _ in range(2)]
-        at = herd.kill(*dying)
-        killed |= dict.fromkeys(dying, at)
-        workers += [start() for _ in dying]
-    results = [handle.result(timeout=60) for handle in handles]
-    herd.hear_out()
-    assert {handle.status().state for handle in handles} == {TaskState.DONE}
-    print(f"{sum(result > 1 for result in results)} of {len(results)} tasks had to begin again")
-    for handle in handles:
-        begun = [event for event in herd.events if event.word == "began" and event.rest[0] == handle.task]
-        for before, after in pairwise(begun):
-            assert int(after.rest[1]) > int(before.rest[1]), "epochs rise"
-            assert after.at >= killed[before.pid], "only after its owner's death does another one own it"
-    done = [outcome for handle in handles for past in handle.status().attempts if (outcome := past.outcome) == "done"]
-    assert len(done) == len(handles), "each was finished once"
 
 
 def test_submitted_tasks_outlive_everybody(tmp_path: Path, herd: Herd) -> None:

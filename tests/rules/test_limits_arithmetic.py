@@ -12,6 +12,7 @@ from tests.rules.book import Charge, History
 
 from cross_instance.rules.limits import (
     EXACT,
+    FREE,
     PEAKS,
     carry_over,
     credit,
@@ -73,9 +74,9 @@ def test_the_delay_is_exact(figures: tuple[int, int, int], taken: int, units: in
     delay = hold_of(node, costs, at).delay
     if delay:
         refill(node.limits[0], later(at, delay - 1))
-        assert not hold_of(node, costs, later(at, delay - 1)).fits
+        assert hold_of(node, costs, later(at, delay - 1)) is not FREE
     refill(node.limits[0], later(at, delay))
-    assert hold_of(node, costs, later(at, delay)).fits
+    assert hold_of(node, costs, later(at, delay)) is FREE
 
 
 @given(figures, st.integers(1, 10**9), st.integers(0, 400 * DAY))
@@ -144,7 +145,7 @@ def hold_law_2(burst: int, steps: list[tuple[int, str, int]]) -> None:
         at = later(at, wait)
         refill(limit, at)
         units = min(units, burst)
-        if what == "take" and hold_of(node, (1, units, 0, 0), at).fits:
+        if what == "take" and hold_of(node, (1, units, 0, 0), at) is FREE:
             take(limit, units)
             flying.append((Charge((0, number), at, units), limit.charges))
             history.charges.append(flying[-1][0])
@@ -226,7 +227,7 @@ def test_a_larger_request_than_the_guarded_bucket_waits_for_a_full_one_and_owes_
     (limit,) = node.limits
     set_guard(limit, SECOND)
     assert limit.cap == 1
-    assert hold_of(node, (1, 10, 0, 0), START).fits
+    assert hold_of(node, (1, 10, 0, 0), START) is FREE
     take(limit, 10)
     assert hold_of(node, (1, 10, 0, 0), START).delay == SECOND
 
@@ -239,7 +240,7 @@ def test_a_guard_that_grows_makes_no_room_for_a_large_request() -> None:
     take(limit, 3)
     set_guard(limit, SECOND)
     assert limit.cap == 1
-    assert not hold_of(node, (1, 4, 0, 0), START).fits
+    assert hold_of(node, (1, 4, 0, 0), START) is not FREE
 
 
 @given(st.lists(st.one_of(st.integers(0, SECOND), st.none()), max_size=20))
@@ -372,7 +373,7 @@ class TestWindows:
         for wait, delay in steps:
             at = later(at, wait)
             refill(limit, at)
-            if hold_of(Node(limits=[limit]), (1, 0, 0, 0), at).fits:
+            if hold_of(Node(limits=[limit]), (1, 0, 0, 0), at) is FREE:
                 take(limit, 1)
                 arrived[(at.wall + min(delay, spread) - START_OF_2026) // period] += 1
         assert max(arrived.values(), default=0) <= burst
@@ -397,7 +398,8 @@ def test_figures_that_are_not_exact_are_refused(spec: LimitSpec) -> None:
 
 @pytest.mark.parametrize("amount", [1, 500, 4_000_000, 150_000_000])
 def test_real_figures_are_accepted(amount: int) -> None:
-    new_limit(LimitSpec(Kind.TOKENS, amount, amount, MINUTE), START)
+    limit = new_limit(LimitSpec(Kind.TOKENS, amount, amount, MINUTE), START)
+    assert level_of(limit) == amount
 
 
 @given(

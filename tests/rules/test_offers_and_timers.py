@@ -129,7 +129,7 @@ class TestOffers:
         case.waiting(one, 2)
         case.settle(one, 1)
         case.wait(OFFER + SECOND)
-        case.granted(one, 2)
+        assert case.granted(one, 2).waited == OFFER + SECOND
 
     def test_a_lapsed_offer_of_units_gives_them_back(self) -> None:
         case = Case()
@@ -272,8 +272,10 @@ class TestTimers:
         case.wait(SECOND)
         case.sweep()
         case.waiting(other, 1)
-        case.wait(30 * SECOND)
-        case.granted(other, 1)
+        case.wait(30 * SECOND - 1)
+        assert case.waiting(other, 1).check_at == case.now + 1
+        case.wait(1)
+        assert case.granted(other, 1).waited == 30 * SECOND
 
     def test_cluster_account_and_group_each_hold_back_their_own_first(self) -> None:
         """Three waiters, blocked in three places by time: each place has its timer."""
@@ -346,7 +348,7 @@ class TestTimeouts:
         case = Case()
         one = case.join("one", ONE_SLOT)
         case.granted(one, 1)
-        case.waiting(one, 2, timeout=1)
+        assert case.waiting(one, 2, timeout=1).not_before == case.now
 
 
 def test_a_day_limit_is_waited_for_without_overflow() -> None:

@@ -290,7 +290,7 @@ class TestClaims:
         one = case.join("one", self.GROUPS)
         case.granted(one, 1, group="blocked")
         case.waiting(one, 2, group="blocked", priority=Priority.CRITICAL)
-        case.granted(one, 3, group="free", priority=Priority.BACKGROUND)
+        assert case.granted(one, 3, group="free", priority=Priority.BACKGROUND).waited == 0
 
     def test_nobody_barges_past_the_first_however_large(self) -> None:
         case = Case()
@@ -419,7 +419,8 @@ def test_a_timeout_of_zero_may_take_what_is_free_and_comes_first() -> None:
     case.settle(one, 1)
     case.waiting(one, 2)
     case.wait(SECOND)
-    case.granted(other, 1, timeout=0, priority=Priority.CRITICAL)
+    assert case.granted(other, 1, timeout=0, priority=Priority.CRITICAL).waited == 0
+    assert case.offered() == []
 
 
 def test_forever_is_an_instant_that_all_stores_can_hold() -> None:

@@ -60,6 +60,7 @@ class Worker:
     incarnation: int
     tags: tuple[str, ...] = ()
     seq: int = 0
+    serves: bool = False
     running: dict[str, ClaimedTask] = field(default_factory=dict)
 
 
@@ -185,6 +186,7 @@ class Tasks(RuleBasedStateMachine):
         op = Claim(worker.incarnation, worker.seq, most, steal, gain, worker.tags)
         claimed = self.run(op)
         assert isinstance(claimed, Claimed)
+        worker.serves = True
         assert self.run(op).tasks == claimed.tasks, "the same claim is the same tasks"
         for task in claimed.tasks:
             assert task.epoch not in self.epochs
@@ -193,6 +195,21 @@ class Tasks(RuleBasedStateMachine):
             worker.running[task.spec.task] = task
         self.check_order(worker, before, claimed, most)
         self.check_theft(worker, world, claimed, gain)
+
+    @rule(number=index, unanswered=st.booleans())
+    def work_no_more(self, number: int, unanswered: bool) -> None:
+        """A worker retires; what a claim had taken whose answer was lost is given back, and nothing else."""
+        worker = self.worker(number)
+        if worker is None:
+            return
+        worker.seq += 1
+        if unanswered:
+            lost = self.run(Claim(worker.incarnation, worker.seq, 2, True, 0, worker.tags))
+            self.epochs.extend(task.epoch for task in lost.tasks)
+        retired = self.run(Claim(worker.incarnation, worker.seq, 0))
+        assert retired.tasks == ()
+        assert all(wake.incarnation != worker.incarnation for wake in retired.wakes)
+        worker.serves = False
 
     @rule(most=st.integers(1, 3), ends=st.lists(outcomes, max_size=4))
     def everyone_works(self, most: int, ends: list[TaskOutcome]) -> None:
@@ -234,7 +251,7 @@ class Tasks(RuleBasedStateMachine):
             return
         assert claimed.victim not in ("", worker.name)
         victim = next(queue for queue in world.queues if queue.queue == claimed.victim)
-        if claimed.victim in self.workers and self.workers[claimed.victim].seq:
+        if claimed.victim in self.workers and self.workers[claimed.victim].serves:
             assert victim.stealable >= gain
 
     @rule(

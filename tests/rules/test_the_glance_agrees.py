@@ -110,6 +110,7 @@ def test_both_paths_agree_in_a_crowd(seed: int, operations: Callable[[int, int],
             else:
                 result = both.run(step)
             step = storm.send(result)
+    assert both.glances > 0
 
 
 def entered(*more: LimitSpec) -> tuple[Both, int]:

@@ -54,42 +54,45 @@ def refused(runtime: Runtime, retry_after: str = "20") -> None:
         permit.settle(status=429, headers={"retry-after": retry_after})
 
 
-# --- pauses --------------------------------------------------------------------------------------------------------
+def pauses_for(net: Net) -> int:
+    """How long the account is paused yet, µs."""
+    return net.node().paused_until - net.timeline.now()
 
 
-def test_a_pause_heard_of_meanwhile_holds_for_everyone_as_long_as_it_was_said(net: Net) -> None:
+def one_of_two_cut_off(net: Net, seconds: float) -> tuple[Runtime, Cable, Runtime]:
+    """An instance that has been out of the store's reach for so long, with its cable; and another beside it."""
     runtime, cable = net.join("one", RATE)
     other, _ = net.join("two", RATE)
     net.look(runtime)
     cable.cut = True
-    rest(net, 5.0)
+    rest(net, seconds)
+    return runtime, cable, other
+
+
+# --- pauses --------------------------------------------------------------------------------------------------------
+
+
+def test_a_pause_heard_of_meanwhile_holds_for_everyone_as_long_as_it_was_said(net: Net) -> None:
+    runtime, cable, other = one_of_two_cut_off(net, 5.0)
     refused(runtime)
     rest(net, 8.0)
     mend(runtime, cable)
-    assert net.node().paused_until == pytest.approx(net.timeline.now() + 12 * SECOND, abs=SECOND // 100)
+    assert pauses_for(net) == pytest.approx(12 * SECOND, abs=SECOND // 100)
     assert admitted(net, other, 11.9) == admitted(net, runtime, 0.05) == 0
     assert admitted(net, other, 5.0) > 0
 
 
 def test_a_pause_is_told_although_the_call_could_not_be_charged(net: Net) -> None:
-    runtime, cable = net.join("one", RATE)
-    other, _ = net.join("two", RATE)
-    net.look(runtime)
-    cable.cut = True
-    rest(net, 5.0)
+    runtime, cable, other = one_of_two_cut_off(net, 5.0)
     refused(runtime)
     assert admitted(net, other, 0.05) > 0
     assert net.level() == 0
     mend(runtime, cable)
-    assert net.node().paused_until > net.timeline.now() + 19 * SECOND
+    assert pauses_for(net) > 19 * SECOND
 
 
 def test_a_call_that_could_not_be_charged_and_ends_later_pauses_too(net: Net) -> None:
-    runtime, cable = net.join("one", RATE)
-    other, _ = net.join("two", RATE)
-    net.look(runtime)
-    cable.cut = True
-    rest(net, 5.0)
+    runtime, cable, other = one_of_two_cut_off(net, 5.0)
     under_way = runtime.permit("acme", "m-1", timeout=0).acquire()
     assert admitted(net, other, 0.05) > 0
     mend(runtime, cable)
@@ -97,7 +100,7 @@ def test_a_call_that_could_not_be_charged_and_ends_later_pauses_too(net: Net) ->
     under_way.settle(status=429, headers={"retry-after": "20"})
     under_way.close()
     pulse_of(runtime)
-    assert net.node().paused_until > net.timeline.now() + 19 * SECOND
+    assert pauses_for(net) > 19 * SECOND
 
 
 def test_a_pause_is_told_as_soon_as_a_slot_is_free(net: Net) -> None:
@@ -113,7 +116,7 @@ def test_a_pause_is_told_as_soon_as_a_slot_is_free(net: Net) -> None:
     assert not net.node().paused_until
     held.pop().close()
     pulse_of(runtime)
-    assert net.node().paused_until > net.timeline.now() + 19 * SECOND
+    assert pauses_for(net) > 19 * SECOND
     assert not runtime._membership.fallback.is_busy
     held.pop().close()
 
@@ -127,7 +130,7 @@ def test_the_end_of_a_permit_of_the_store_pauses_for_what_is_left_of_its_pause(n
     permit.close()
     rest(net, 15.0)
     mend(runtime, cable)
-    assert net.node().paused_until == pytest.approx(net.timeline.now() + 5 * SECOND, abs=SECOND // 100)
+    assert pauses_for(net) == pytest.approx(5 * SECOND, abs=SECOND // 100)
 
 
 def test_many_refusals_of_one_outage_are_one_cut(net: Net) -> None:
@@ -140,7 +143,7 @@ def test_many_refusals_of_one_outage_are_one_cut(net: Net) -> None:
         permit.settle(status=429)
         permit.close()
     mend(runtime, cable)
-    assert net.node().paused_until <= net.timeline.now() + 3 * SECOND, "2 s and a fifth, not 32 s"
+    assert pauses_for(net) <= 3 * SECOND, "2 s and a fifth, not 32 s"
 
 
 # --- the end of an outage ------------------------------------------------------------------------------------------
@@ -205,7 +208,7 @@ def test_who_leaves_before_the_heartbeat_charges_what_it_had(net: Net) -> None:
     cable.cut = False
     runtime.close()
     assert net.level() <= full - 4
-    assert net.node().paused_until > net.timeline.now() + 19 * SECOND
+    assert pauses_for(net) > 19 * SECOND
 
 
 def test_the_next_life_of_an_instance_has_its_own_share(net: Net, tmp_path: Path) -> None:
@@ -215,18 +218,18 @@ def test_the_next_life_of_an_instance_has_its_own_share(net: Net, tmp_path: Path
     first.join()
     membership = first._membership
     assert second._membership is membership
-    presence = membership._presence
-    assert presence is not None
-    release = presence.release
+    liveness = membership._liveness
+    assert liveness is not None
+    end = liveness.end
 
     def joined_before(*, remove: bool) -> None:
-        presence.release = release  # type: ignore[method-assign]
+        liveness.end = end  # type: ignore[method-assign]
         joining = threading.Thread(target=second.join)
         joining.start()
         joining.join()
-        release(remove=remove)
+        end(remove=remove)
 
-    presence.release = joined_before  # type: ignore[method-assign]  # the moment between leaving and its end
+    liveness.end = joined_before  # type: ignore[method-assign]  # the moment between leaving and its end
     first.close()
     beat_by_hand(second)
     second.permit("acme", "m-1", timeout=0).acquire().close()

@@ -114,7 +114,9 @@ def test_looking_does_not_make_a_joiner_believe_in_a_rival(folder: Path, monkeyp
     descriptor = os.open(folder / "worker-1.lock", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
     monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(descriptor, fcntl.LOCK_UN))
-    Presence.take(folder, card("worker-1")).release(remove=True)
+    held = Presence.take(folder, card("worker-1"))
+    assert is_alive(folder, "worker-1") is True
+    held.release(remove=True)
     os.close(descriptor)
 
 
@@ -227,6 +229,7 @@ def test_the_next_death_of_an_instance_is_seen_again(folder: Path) -> None:
         Presence.take(folder, card("worker-1")).release(remove=False)
         (trace,) = lookout.look()
         lookout.done(trace)
+        assert lookout.look() == []
 
 
 def test_the_file_of_somebody_who_came_back_stays(folder: Path) -> None:

@@ -104,9 +104,16 @@ def test_a_permit_passes_from_process_to_process(tmp_path: Path, runtime: Runtim
 def test_what_a_killed_process_held_goes_to_who_waits(tmp_path: Path, runtime: Runtime) -> None:
     with program(tmp_path, "hold", "holder") as process:
         assert [said(process), said(process)] == ["joined", "held"]
-        threading.Timer(0.3, process.kill).start()
+
+        def kill_when_somebody_waits() -> None:
+            until(lambda: waiting(runtime) == 1)
+            process.kill()
+
+        killer = threading.Thread(target=kill_when_somebody_waits)
+        killer.start()
         with runtime.permit("acme", "m-1", timeout=DEADLINE):
             assert process.wait() == -signal.SIGKILL
+        killer.join()
         assert names(runtime) == ["tester"]
         until(lambda: not (tmp_path / "runtime" / "instances" / "holder.lock").exists())
 

@@ -14,7 +14,7 @@ from cross_instance.rules.operations import Wake
 from cross_instance.stores import mailboxes
 from cross_instance.stores.mailboxes import Mailboxes
 
-SOON = 10.0
+SOON = 60.0
 """Seconds: longer than anything takes that is not broken."""
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import lmdb
 import msgspec
 import pytest
+from tests.stores.members import join
 
 from cross_instance.errors import StoreBusy, StoreCorrupt, StoreUnavailable
 from cross_instance.rules.apply import decide
@@ -24,7 +26,6 @@ from cross_instance.rules.operations import (
     Fenced,
     Instant,
     Join,
-    Joined,
     Kind,
     LimitSpec,
     Lock,
@@ -40,26 +41,11 @@ from cross_instance.stores.environment import machine_clock
 from cross_instance.stores.gate import Gate
 from cross_instance.stores.transaction import Transaction
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 DECIDE = "cross_instance.stores.environment.decide"
 LONG = 1 << 50
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def store(folder: Path) -> Any:
-    store = EmbeddedStore(folder)
-    yield store
-    store.close()
-
-
-def join(store: EmbeddedStore, name: str = "one") -> int:
-    joined = store.run(Join(name, "nonce", os.getpid(), "machine", "host"))
-    assert isinstance(joined, Joined)
-    return joined.incarnation
 
 
 def lock(store: EmbeddedStore, incarnation: int, resource: str) -> None:
@@ -355,12 +341,23 @@ def test_one_process_sees_that_another_has_replaced_the_files(store: EmbeddedSto
     assert path.exists()
 
 
-def test_a_folder_that_is_removed_while_in_use_is_made_anew(
-    store: EmbeddedStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+def moved(folder: Path) -> None:
+    folder.rename(folder.with_name("moved"))
+
+
+def replaced(folder: Path) -> None:
+    moved(folder)
+    EmbeddedStore(folder.with_name("other")).close()
+    folder.with_name("other").rename(folder)
+
+
+@pytest.mark.parametrize("lose", [shutil.rmtree, moved, replaced])
+def test_a_folder_that_is_gone_while_in_use_is_made_anew(
+    store: EmbeddedStore, folder: Path, monkeypatch: pytest.MonkeyPatch, lose: Callable[[Path], object]
 ) -> None:
     monkeypatch.setattr("cross_instance.stores.environment.LOOK_AGAIN", 0)
     incarnation = join(store)
-    shutil.rmtree(folder)
+    lose(folder)
     world = store.run(Snapshot())  # the look is due after this one, at the latest
     fenced = store.run(Lock(incarnation, "a", "token", LONG))
     assert isinstance(fenced, Fenced)
@@ -370,6 +367,34 @@ def test_a_folder_that_is_removed_while_in_use_is_made_anew(
     assert join(store) > incarnation
     assert (folder / folders.GATE).exists()
     assert gate_is_free(folder)
+
+
+def test_that_a_folder_is_gone_is_told_once_however_long_no_other_can_be_made(
+    store: EmbeddedStore, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cross_instance.stores.environment.LOOK_AGAIN", 0)
+    incarnation = join(store)
+    moved(folder)
+    folder.touch()
+    with contextlib.suppress(StoreUnavailable):
+        store.run(Snapshot())  # the look is due after this one, at the latest
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable, match="is not a folder"):
+            store.run(Snapshot())
+    folder.unlink()
+    fenced = store.run(Lock(incarnation, "a", "token", LONG))
+    assert [notice.topic for notice in fenced.notices] == ["store-removed"]
+    assert len(caplog.records) == 1
+
+
+def test_a_store_can_be_closed_although_its_folder_has_become_a_file(store: EmbeddedStore, folder: Path) -> None:
+    before = set(threading.enumerate())
+    join(store)
+    assert not set(threading.enumerate()) <= before
+    moved(folder)
+    folder.touch()
+    store.close()
+    assert set(threading.enumerate()) <= before
 
 
 def test_errors_of_lmdb_are_told_in_words(folder: Path) -> None:
@@ -382,6 +407,22 @@ def test_errors_of_lmdb_are_told_in_words(folder: Path) -> None:
 
 
 # --- sharing, closing ------------------------------------------------------------------------------------------
+
+
+def test_a_folder_stays_the_same_wherever_the_process_goes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cross_instance.stores.environment.LOOK_AGAIN", 0)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(folder.parent)
+    store = EmbeddedStore(Path(folder.name))
+    incarnation = join(store)
+    monkeypatch.chdir(elsewhere)
+    lock(store, incarnation, "kept")
+    assert locks(store) == {"kept"}
+    assert list(elsewhere.iterdir()) == []
+    store.close()
 
 
 def test_all_stores_of_a_folder_share_one_environment(folder: Path) -> None:
@@ -410,7 +451,7 @@ def test_descriptors_and_threads_are_given_back_and_never_inherited(folder: Path
         return {path.name for path in Path("/dev/fd").iterdir()}
 
     EmbeddedStore(folder).close()
-    before, threads = descriptors(), threading.active_count()
+    before, threads = descriptors(), {*threading.enumerate()}
     store = EmbeddedStore(folder)
     for n in range(5):
         join(store, f"instance {n}")
@@ -423,10 +464,10 @@ def test_descriptors_and_threads_are_given_back_and_never_inherited(folder: Path
             continue
     assert 0 < len(inheritable) <= 10
     assert not any(inheritable)
-    assert threading.active_count() == threads + 1
+    assert len({*threading.enumerate()} - threads) == 1
     store.close()
-    assert descriptors() == before
-    assert threading.active_count() == threads
+    assert descriptors() <= before
+    assert {*threading.enumerate()} <= threads
     assert [*(folder / folders.WAKE).iterdir()] == []
 
 

@@ -5,7 +5,6 @@ The disk after a power cut is made from a trace of system calls: it holds what w
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import lmdb
 import pytest
 from tests.stores import submitting_program as program
+from tests.stores.members import join
 
 from cross_instance.rules.operations import (
     CancelTask,
@@ -25,8 +25,6 @@ from cross_instance.rules.operations import (
     Finish,
     Finished,
     GetTask,
-    Join,
-    Joined,
     NewTask,
     Push,
     Sweep,
@@ -37,24 +35,6 @@ from cross_instance.rules.operations import (
 from cross_instance.stores import folder as folders
 from cross_instance.stores.embedded import EmbeddedStore
 from cross_instance.stores.transaction import Transaction
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def store(folder: Path) -> Iterator[EmbeddedStore]:
-    store = EmbeddedStore(folder)
-    yield store
-    store.close()
-
-
-def join(store: EmbeddedStore, name: str = "one") -> int:
-    joined = store.run(Join(name, "nonce", os.getpid(), "machine", "host"))
-    assert isinstance(joined, Joined)
-    return joined.incarnation
 
 
 def claim(store: EmbeddedStore, incarnation: int, seq: int, most: int = 1) -> list[tuple[str, int]]:

@@ -10,9 +10,10 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import AsyncRuntime, Runtime, StoreUnavailable
 from cross_instance.rules.operations import TaskState
-from cross_instance.tasks import TaskFailed, current_task
+from cross_instance.tasks import PayloadError, TaskFailed, current_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -77,3 +78,34 @@ def test_switched_off_there_are_no_tasks(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="switched off"):
         Runtime("w", settings=settings).submit("any")
     assert AsyncRuntime("w", settings=settings).drain() is None  # type: ignore[func-returns-value]
+
+
+def test_bulk_submission_takes_calls_as_they_come_and_keeps_those_before_an_error(runtime: Runtime) -> None:
+    taken = 0
+
+    def calls() -> Iterator[tuple[Any, ...]]:
+        nonlocal taken
+        for taken in range(1, 1_001):
+            yield ({},) if taken < 950 else (object(),)
+
+    with runtime:
+        with pytest.raises(PayloadError, match=r"argument 1 is of type builtins\.object"):
+            runtime.submit_many("any", calls(), retries=0)
+        assert taken == 950, "nothing was taken ahead"
+        assert dict(runtime.tasks.summary().states) == {TaskState.QUEUED: 900}, "a hundred go with each operation"
+        assert {task.arguments for task in runtime.tasks.find("queued", most=1_000)} == {None}
+
+
+def test_large_arguments_and_results_go_in_portions_and_too_large_ones_are_refused(runtime: Runtime) -> None:
+    most = 1 << 20
+    with runtime:
+        runtime.task("echo", retries=3)(lambda text, times=1: text * times)
+        handles = runtime.submit_many("echo", [("x" * (most - 100),)] * 20)
+        too_large = runtime.submit("echo", "x" * 600_000, 2)
+        with pytest.raises(PayloadError, match=r"all arguments together: .* bytes as JSON; at most 1,048,576"):
+            runtime.submit("echo", "x" * 600_000, "y" * 600_000)
+        runtime.work(20, until_idle=True)
+        assert {len(handle.result()) for handle in handles} == {most - 100}
+        with pytest.raises(TaskFailed, match=r"the result: 1,200,002 bytes as JSON; at most 1,048,576"):
+            too_large.result()
+        assert len(too_large.status().attempts) == 1, "trying again would not help"

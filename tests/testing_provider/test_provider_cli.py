@@ -37,10 +37,10 @@ def running(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_it_prints_its_url_serves_and_ends_clean_with_json(number: signal.Signals) -> None:
     with running("--port", "0", "--requests-per-minute", "600", "--burst", "1", "--json") as (process, url):
         chat = f"{url}/v1/chat/completions"
-        with httpx2.Client(headers={"x-client": "a"}, verify=False) as client:
+        with httpx2.Client(headers={"x-client": "a"}, timeout=60, verify=False) as client:
             statuses = {client.post(chat, json=CHAT).status_code for _ in range(20)}
         process.send_signal(number)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     statistics = json.loads(out)
     assert 200 in statuses
@@ -50,9 +50,9 @@ def test_it_prints_its_url_serves_and_ends_clean_with_json(number: signal.Signal
 def test_statistics_for_people() -> None:
     with running("--fault", "429:last=1", "--latency", "uniform:0.001:0.002") as (process, url):
         for _ in range(2):
-            httpx2.post(f"{url}/v1/chat/completions", json=CHAT, verify=False)
+            httpx2.post(f"{url}/v1/chat/completions", json=CHAT, timeout=60, verify=False)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=60)
     assert "2 requests in" in out
     assert "1 rejected (429 1), at most 1 in flight" in out
     assert "(unnamed)" in out

@@ -19,7 +19,7 @@ CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 def post(server: ProviderServer, body: dict[str, Any] = CHAT, headers: dict[str, str] | None = None) -> httpx2.Response:
-    return httpx2.post(f"{server.base_url()}/chat/completions", json=body, headers=headers, timeout=20, verify=False)
+    return httpx2.post(f"{server.base_url()}/chat/completions", json=body, headers=headers, timeout=60, verify=False)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -35,7 +35,7 @@ def test_a_cut_connection(serve: Callable[..., ProviderServer], kind: Any, strea
 def test_half_a_body_arrives_before_the_cut(serve: Callable[..., ProviderServer]) -> None:
     url = f"{serve(faults=(Fault('cut_body'),)).base_url()}/chat/completions"
     received: list[bytes] = []
-    with httpx2.stream("POST", url, json=CHAT | {"stream": True}, verify=False) as response:
+    with httpx2.stream("POST", url, json=CHAT | {"stream": True}, timeout=60, verify=False) as response:
         assert response.status_code == 200
         with pytest.raises(httpx2.RemoteProtocolError):
             received.extend(response.iter_bytes())
@@ -115,7 +115,7 @@ def test_images_count_too(serve: Callable[..., ProviderServer]) -> None:
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"model": 5}', b'{"model":"m","messages":["x"],"tools":[1]}'])
 def test_a_body_that_makes_no_sense_is_a_bad_request(serve: Callable[..., ProviderServer], body: bytes) -> None:
     server = serve()
-    answer = httpx2.post(f"{server.base_url()}/chat/completions", content=body, verify=False)
+    answer = httpx2.post(f"{server.base_url()}/chat/completions", content=body, timeout=60, verify=False)
     assert answer.status_code == 400
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert server.statistics().total.invalid == 1

@@ -23,7 +23,9 @@ ROUTE = ("openai", "gpt-4o", "chat/completions")
 
 def post(server: ProviderServer, key: str = "k", **headers: str) -> int:
     url = f"{server.base_url()}/chat/completions"
-    return httpx2.post(url, json=CHAT, headers={"authorization": f"Bearer {key}"} | headers, verify=False).status_code
+    return httpx2.post(
+        url, json=CHAT, headers={"authorization": f"Bearer {key}"} | headers, timeout=60, verify=False
+    ).status_code
 
 
 @given(st.lists(st.integers(1, 10_000_000), min_size=1, max_size=60))
@@ -107,7 +109,7 @@ def test_limits_change_while_it_runs(serve: Callable[..., ProviderServer]) -> No
 
 def test_admin_endpoint(serve: Callable[..., ProviderServer]) -> None:
     server = serve()
-    with httpx2.Client(base_url=server.url, verify=False) as client:
+    with httpx2.Client(base_url=server.url, timeout=60, verify=False) as client:
         limits = [{"kind": "requests", "amount": 1, "period": 1e6}]
         assert client.put("/_admin/limits", json=limits).json()[0]["burst"] is None
         faults = [{"kind": "529", "first": 2, "last": 2, "retryAfter": "3"}]
@@ -134,14 +136,14 @@ def test_admin_endpoint(serve: Callable[..., ProviderServer]) -> None:
 )
 def test_wrong_limits_change_nothing(serve: Callable[..., ProviderServer], body: bytes, words: str) -> None:
     server = serve(limits=(Limit("requests", 7),))
-    answer = httpx2.put(f"{server.url}/_admin/limits", content=body, verify=False)
+    answer = httpx2.put(f"{server.url}/_admin/limits", content=body, timeout=60, verify=False)
     assert answer.status_code == 400
     assert words in answer.json()["error"]
     assert server.limits == (Limit("requests", 7),)
 
 
 def test_an_unknown_admin_address_says_what_there_is(serve: Callable[..., ProviderServer]) -> None:
-    answer = httpx2.get(f"{serve().url}/_admin/statistics", verify=False)
+    answer = httpx2.get(f"{serve().url}/_admin/statistics", timeout=60, verify=False)
     assert answer.status_code == 404
     assert "stats, journal, limits or faults" in answer.json()["error"]
 
@@ -151,7 +153,7 @@ def test_in_the_present_event_loop() -> None:
         config = ProviderConfig(latency=Constant(0.01), limits=(Limit("concurrency", 3),), charge_failed=False)
         async with (
             ProviderServer(config) as server,
-            httpx2.AsyncClient(base_url=server.base_url(), verify=False) as client,
+            httpx2.AsyncClient(base_url=server.base_url(), timeout=60, verify=False) as client,
         ):
             answers = await asyncio.gather(*[client.post("/chat/completions", json=CHAT) for _ in range(12)])
             assert {answer.status_code for answer in answers} <= {200, 429}
@@ -165,7 +167,7 @@ def test_a_crowd_gets_exactly_the_burst() -> None:
         config = ProviderConfig(limits=(Limit("requests", 30, period=1e6, burst=20),))
         async with (
             ProviderServer(config) as server,
-            httpx2.AsyncClient(base_url=server.base_url(), verify=False) as client,
+            httpx2.AsyncClient(base_url=server.base_url(), timeout=60, verify=False) as client,
         ):
             answers = await asyncio.gather(*[client.post("/chat/completions", json=CHAT) for _ in range(80)])
             return [answer.status_code for answer in answers]

@@ -42,6 +42,9 @@ COMMANDS = {
     "limits": Entry("limits", "limits", "Show the limits in force, their use, and where each comes from."),
     "provider": Entry("provider", "provider", "Run a local provider to test against."),
     "status": Entry("status", "status", "Show the instances, the accounts they share, and what must not stay silent."),
+    "steal-demo": Entry(
+        "steal_demo", "steal_demo", "Three processes, one has all the work: without stealing, and with it."
+    ),
     "tasks": Entry("tasks", "tasks", "Look at tasks; cancel them, send them back, purge them."),
 }
 

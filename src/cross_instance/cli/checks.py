@@ -15,13 +15,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cross_instance._version import __version__
-from cross_instance.cli.looking import look
+from cross_instance.cli.looking import look, notices_of
 from cross_instance.config import load_settings, without_password
 from cross_instance.errors import ConfigError, StoreBusy, StoreUnavailable
 from cross_instance.lookout import is_alive
+from cross_instance.presence import this_boot
 from cross_instance.rules.operations import SECOND
 from cross_instance.status import limits_of, place_of
-from cross_instance.stores.folder import NETWORK, OURS, WAY_OUT, boot_id, filesystem_of
+from cross_instance.stores.folder import NETWORK, WAY_OUT, filesystem_of, may_be_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -108,7 +109,7 @@ def _configuration(settings: Settings) -> Iterator[Check]:
         yield Check("configuration", "ok", f"this version does not act on {', '.join(idle)}, whatever they say")
     for entry in settings.reserved():
         mend = "none needed: this version accepts it and does not act on it"
-        yield Check("configuration", "warn", f"{entry.key} ({entry.origin}) has no effect", mend)
+        yield Check("configuration", "warn", f"{entry.place} has no effect", mend)
     if not settings.enabled:
         origin = settings.origin_of("enabled")
         yield Check("configuration", "warn", f"coordination is switched off ({origin})", "set enabled to true")
@@ -156,7 +157,7 @@ def _open_to_others(folder: Path, mode: int) -> Check:
     """The store closes a folder of its own; it leaves others as they are, and refuses them."""
     names = {path.name for path in folder.iterdir()}
     finding = f"{folder} is open to others (mode {stat.S_IMODE(mode):o})"
-    if mode & stat.S_ISVTX or (names and not names & OURS):
+    if not may_be_closed(mode, names):
         return Check("folder", "fail", f"{finding} and holds other things", WAY_OUT)
     return Check("folder", "warn", finding, f"it is closed at the next use; now: chmod 700 {folder}")
 
@@ -223,8 +224,8 @@ def _beats(world: World) -> Iterator[Check]:
 
 def _files(settings: Settings, world: World) -> Iterator[Check]:
     """Whether each instance of this machine has the file by which others see that it lives."""
-    folder, here = settings.runtime_dir / "instances", f"{platform.node()}/{boot_id()}/"
-    ours = [instance.instance_id for instance in world.instances if instance.machine.startswith(here)]
+    folder = settings.runtime_dir / "instances"
+    ours = [instance.instance_id for instance in world.instances if instance.machine.startswith(this_boot())]
     missing = [name for name in ours if is_alive(folder, name) is None]
     if missing:
         finding = f"{', '.join(missing)} without a file in {folder}: was the folder removed? Then a permit held before"
@@ -233,7 +234,7 @@ def _files(settings: Settings, world: World) -> Iterator[Check]:
 
 
 def _notices(world: World) -> Iterator[Check]:
-    for notice in (*world.notices, *(notice for node in world.nodes for notice in node.notices)):
+    for notice in notices_of(world):
         mend = "make the configuration of all processes the same" if "conflict" in notice.topic else ""
         yield Check("notice", "warn", f"{notice.topic}: {notice.text}", mend)
 

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cross_instance.config import load_settings
+from cross_instance.config import NO_EFFECT, load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cross_instance.config import Entry
-
-NO_EFFECT = "accepted, not acted on by this version"
 
 
 @click.group()

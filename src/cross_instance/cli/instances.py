@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
 
-from cross_instance.cli.looking import as_json, camel, columns, is_unused
-from cross_instance.cli.status import NOBODY, ago
+from cross_instance.cli.looking import as_json, columns, is_unused
+from cross_instance.cli.status import ago
 from cross_instance.config import load_settings
 from cross_instance.rules.operations import SECOND, ListTasks, Snapshot, TaskSnapshot, TaskState
+from cross_instance.spelling import camel_keys
+from cross_instance.status import NOBODY
 from cross_instance.stores.urls import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import RenderableType
 
     from cross_instance.config import Settings
     from cross_instance.stores.base import Store
 
 HEADINGS = ("instance", "pid", "host", "joined", "last beat", "held", "waiting", "runs", "queued", "backlog", "stolen")
 NUMBERS = frozenset({1, 3, 4, 5, 6, 7, 8, 9, 10})
-CLEAR = "\x1b[H\x1b[2J"
-"""Moves to the top of a terminal and clears it (ECMA-48, CUP and ED)."""
+EVERY = 1.0
+"""Seconds between two looks."""
 
 
 class Row(NamedTuple):
@@ -45,21 +50,54 @@ class Row(NamedTuple):
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Show it anew every second, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Keep it up to date, until Ctrl-C.")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 def instances(*, watch: bool, as_json_: bool) -> None:
     """Show each live instance: the permits it holds and waits for, the tasks it runs, and those that wait for it."""
     settings = load_settings()
-    while True:
-        rows = list(_rows(settings))
-        if as_json_:
-            click.echo(as_json({"instances": [camel(row._asdict()) for row in rows]}))
-        else:
-            shown = columns([HEADINGS, *(tuple(map(_cell, row)) for row in rows)], NUMBERS) if rows else [NOBODY]
-            click.echo((CLEAR if watch else "") + "\n".join(shown))
-        if not watch:
-            return
-        time.sleep(1.0)
+    if watch and not as_json_ and sys.stdout.isatty():
+        _watch(settings)
+    _print(settings, as_json_)
+    while watch:
+        time.sleep(EVERY)
+        _print(settings, as_json_)
+
+
+def _print(settings: Settings, as_json_: bool) -> None:
+    rows = list(_rows(settings))
+    if as_json_:
+        click.echo(as_json({"instances": [camel_keys(row._asdict()) for row in rows]}))
+    else:
+        click.echo("\n".join(columns([HEADINGS, *map(_cells, rows)], NUMBERS)) if rows else NOBODY)
+
+
+def _watch(settings: Settings) -> NoReturn:
+    """A table that is kept up to date."""
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as live:
+        while True:
+            live.update(table(list(_rows(settings))), refresh=True)
+            time.sleep(EVERY)
+
+
+def table(rows: Sequence[Row]) -> RenderableType:
+    """The instances as they are shown on a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        return Text(NOBODY)
+    made = Table(box=None, header_style="dim")
+    for place, heading in enumerate(HEADINGS):
+        made.add_column(heading, justify="right" if place in NUMBERS else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*map(Text, _cells(row)), style="bold" if row.runs or row.held else "")
+    return made
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return tuple(map(_cell, row))
 
 
 def _cell(value: object) -> str:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cross_instance.cli.explaining import explanations, text_of
-from cross_instance.cli.looking import as_json, camel, columns, known_providers, look
+from cross_instance.cli.looking import as_json, columns, known_providers, look
 from cross_instance.config import load_settings
 from cross_instance.errors import ConfigError
 from cross_instance.rules.operations import Unlearn
+from cross_instance.spelling import camel_keys
 from cross_instance.status import Place, format_model_limits, limits_of
 from cross_instance.stores.urls import open_store
 
@@ -44,7 +45,7 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
         return
     found = limits_of(world, settings, provider)
     if as_json_:
-        click.echo(as_json({"limits": [camel(limit) for limit in found]}))
+        click.echo(as_json({"limits": [camel_keys(limit) for limit in found]}))
     elif found:
         click.echo("\n".join(columns([HEADINGS, *(_row(limit) for limit in found)], NUMBERS)))
     else:
@@ -54,7 +55,7 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
 def _explain(world: World | None, provider: str | None, *, as_json_: bool) -> None:
     explained = explanations(world, provider)
     if as_json_:
-        click.echo(as_json({"limits": [camel(one) for one in explained]}))
+        click.echo(as_json({"limits": [camel_keys(one) for one in explained]}))
     elif explained:
         click.echo("\n\n".join(text_of(one) for one in explained))
     else:
@@ -134,6 +135,6 @@ def _by_provider(found: tuple[Limit, ...]) -> dict[str, Any]:
                 "burstAvailable": max(0, limit.available),
                 "source": limit.source,
             }
-        providers.setdefault(label, {}).setdefault("limits", []).append(camel(limit))
+        providers.setdefault(label, {}).setdefault("limits", []).append(camel_keys(limit))
     providers.pop("", None)
     return {"providers": providers}

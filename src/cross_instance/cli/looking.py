@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance.errors import StoreUnavailable
+from cross_instance.protocol import Wait, drive
 from cross_instance.providers.presets import KNOWN
 from cross_instance.rules.operations import Snapshot, World
 from cross_instance.status import place_of
@@ -28,6 +26,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cross_instance.config import Settings
+    from cross_instance.rules.operations import Notice, Operation
+    from cross_instance.stores.base import Store
+    from cross_instance.tasks.flows import Flow
+
+R = TypeVar("R")
 
 
 def look(settings: Settings) -> World | None:
@@ -42,16 +45,35 @@ def look(settings: Settings) -> World | None:
         store.close()
 
 
+def perform(store: Store, flow: Flow[R]) -> R:
+    """Perform a flow of operations, none of which waits."""
+
+    def step(step: Operation[Any] | Wait) -> object:
+        assert not isinstance(step, Wait)
+        return store.run(step)
+
+    return drive(flow, step)
+
+
 def is_unused(folder: Path) -> bool:
     """Whether no store has been opened there since the machine was started.
 
     Raises `StoreUnavailable` for a folder that cannot be looked into, or that a user of it would have to close first.
     """
+    return not {GATE, coordination_path(folder).name} <= _names_in(folder)
+
+
+def was_never_used(folder: Path) -> bool:
+    """Whether no store has ever been opened there. Raises `StoreUnavailable` as `is_unused` does."""
+    return GATE not in _names_in(folder)
+
+
+def _names_in(folder: Path) -> set[str]:
     try:
         found = folder.stat()
         names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:
-        return True
+        return set()
     except NotADirectoryError as error:
         raise StoreUnavailable(f"{folder} is not a folder; {WAY_OUT}") from error
     except OSError as error:
@@ -61,7 +83,7 @@ def is_unused(folder: Path) -> bool:
     if found.st_mode & 0o077:
         mode = stat.S_IMODE(found.st_mode)
         raise StoreUnavailable(f"{folder} is open to other users (mode {mode:o}); to look into it: chmod 700 {folder}")
-    return not {GATE, coordination_path(folder).name} <= names
+    return names
 
 
 def known_providers(settings: Settings, world: World | None) -> list[str]:
@@ -70,20 +92,14 @@ def known_providers(settings: Settings, world: World | None) -> list[str]:
     return [*KNOWN, *sorted({*settings.providers, *used} - {*KNOWN, ""})]
 
 
+def notices_of(world: World) -> tuple[Notice, ...]:
+    """What the store, and each account in it, has to say."""
+    return (*world.notices, *(notice for node in world.nodes for notice in node.notices))
+
+
 def as_json(data: Any) -> str:
     """JSON for people and programs: indented, all characters as they are."""
     return json.dumps(data, indent=2, ensure_ascii=False)
-
-
-def camel(record: Any) -> Any:
-    """A struct or dataclass as plain data with camelCase keys."""
-    return _camel(msgspec.to_builtins(record))
-
-
-def _camel(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {re.sub(r"_(\w)", lambda match: match[1].upper(), key): _camel(item) for key, item in value.items()}
-    return [_camel(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def columns(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> list[str]:

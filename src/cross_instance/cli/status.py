@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cross_instance.cli.looking import as_json, camel, columns, look
+from cross_instance.cli.looking import as_json, columns, look, notices_of
 from cross_instance.config import load_settings, without_password
 from cross_instance.events import LIMITS_GUESSED, SETTINGS_IGNORED
 from cross_instance.rules.operations import SECOND, World
-from cross_instance.status import Status, format_instance_status, guessed_accounts, instance_status, place_of
+from cross_instance.spelling import camel_keys
+from cross_instance.status import (
+    NOBODY,
+    Status,
+    format_instance_status,
+    guessed_accounts,
+    instance_status,
+    place_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +30,6 @@ INSTANCE_HEADINGS = ("instance", "pid", "host", "joined", "last beat", "held", "
 INSTANCE_NUMBERS = frozenset({1, 3, 4, 5, 6})
 ACCOUNT_HEADINGS = ("account", "model", "last 60 s", "held", "ghosts", "waiting", "guard", "paused")
 ACCOUNT_NUMBERS = frozenset({2, 3, 4, 5, 6, 7})
-NOBODY = "No instance is connected."
 
 
 @click.command()
@@ -73,9 +80,9 @@ def _to_dict(settings: Settings, world: World | None) -> dict[str, Any]:
         "enabled": settings.enabled,
         "ignored": [entry.key for entry in settings.reserved()],
         "guessed": list(guessed_accounts(world)),
-        "instances": [] if world is None else camel(world.instances),
-        "accounts": [] if world is None else camel(world.nodes),
-        "locks": [] if world is None else camel(world.locks),
+        "instances": [] if world is None else camel_keys(world.instances),
+        "accounts": [] if world is None else camel_keys(world.nodes),
+        "locks": [] if world is None else camel_keys(world.locks),
     }
 
 
@@ -93,10 +100,9 @@ def _lines(settings: Settings, world: World | None) -> Iterator[str]:
     if world.nodes:
         rows = [ACCOUNT_HEADINGS, *(_account_row(world, node) for node in world.nodes)]
         yield from ("", *columns(rows, ACCOUNT_NUMBERS))
-    noticed = (*world.notices, *(notice for node in world.nodes for notice in node.notices))
-    notices = [f"{notice.topic}: {notice.text}" for notice in noticed]
+    notices = [f"{notice.topic}: {notice.text}" for notice in notices_of(world)]
     notices += [f"{LIMITS_GUESSED}: nothing is known of the limits of {name}" for name in guessed_accounts(world)]
-    notices += [f"{SETTINGS_IGNORED}: {entry.key} ({entry.origin}) has no effect" for entry in settings.reserved()]
+    notices += [f"{SETTINGS_IGNORED}: {entry.place} has no effect" for entry in settings.reserved()]
     if notices:
         yield from ("", *notices)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cross_instance.cli.looking import as_json, camel, columns
+from cross_instance.cli.looking import as_json, columns, perform, was_never_used
 from cross_instance.config import load_settings
 from cross_instance.errors import CrossInstanceError
-from cross_instance.protocol import Wait, drive
 from cross_instance.rules.operations import TaskState
-from cross_instance.stores.folder import GATE
+from cross_instance.spelling import camel_keys
 from cross_instance.stores.urls import open_store
 from cross_instance.tasks.flows import cancelling, counting, listing, looking, purging, sending_back, setting
 from cross_instance.tasks.registry import micros
@@ -22,12 +21,10 @@ from cross_instance.tasks.registry import micros
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cross_instance.rules.operations import Operation, TaskWorld
+    from cross_instance.rules.operations import TaskWorld
     from cross_instance.stores.base import Store
     from cross_instance.tasks.flows import Flow
     from cross_instance.tasks.views import TaskStatus
-
-R = TypeVar("R")
 
 STATES = click.Choice([state.value for state in TaskState])
 OVER = click.Choice([state.value for state in TaskState if state not in (TaskState.QUEUED, TaskState.RUNNING)])
@@ -54,8 +51,8 @@ def list_(*, state: str | None, queue: str | None, kind: str | None, limit: int,
     world: TaskWorld | None = None
     with _store() as store:
         if store is not None:
-            found = _perform(store, listing(TaskState(state) if state else None, queue, kind, limit))
-            world = _perform(store, counting())
+            found = perform(store, listing(TaskState(state) if state else None, queue, kind, limit))
+            world = perform(store, counting())
     if as_json_:
         click.echo(as_json({"tasks": [_shown(task) for task in found], "states": _states(world)}))
         return
@@ -73,9 +70,9 @@ def show(*, task: str, as_json_: bool) -> None:
     """Show one task: its arguments, progress, result, and every attempt with its error."""
     status = _on_each((task,), looking)[0]
     if as_json_:
-        click.echo(as_json(camel(status)))
+        click.echo(as_json(camel_keys(status)))
         return
-    for key, value in camel(status).items():
+    for key, value in camel_keys(status).items():
         if key != "attempts" and value not in (None, "", [], 0):
             click.echo(f"{key}: {_when(value) if key.endswith('At') else value}")
     for number, past in enumerate(status.attempts, 1):
@@ -103,7 +100,7 @@ def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_
         raise click.UsageError("name tasks, or a state with --state")
     if state:
         with _store() as store:
-            found = [] if store is None else _perform(store, listing(TaskState(state), None, kind, MANY))
+            found = [] if store is None else perform(store, listing(TaskState(state), None, kind, MANY))
         ids = tuple(task.task for task in found)
     _tell(_on_each(ids, sending_back), as_json_)
 
@@ -115,7 +112,7 @@ def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_
 def purge(*, state: str, older_than: float, as_json_: bool) -> None:
     """Forget tasks that are over; otherwise each is kept for its retention time, and the dead for ever."""
     with _store() as store:
-        forgotten = 0 if store is None else _perform(store, purging(TaskState(state), micros("older_than", older_than)))
+        forgotten = 0 if store is None else perform(store, purging(TaskState(state), micros("older_than", older_than)))
     click.echo(as_json({"purged": forgotten}) if as_json_ else f"Forgotten: {forgotten:,}.")
 
 
@@ -137,7 +134,7 @@ def _set(queue: str, *, paused: bool) -> None:
     with _store() as store:
         if store is None:
             raise CrossInstanceError("there are no tasks here yet")
-        _perform(store, setting(queue, paused=paused))
+        perform(store, setting(queue, paused=paused))
     click.echo(f"The queue {queue or COMMON} {'is paused' if paused else 'goes on'}.")
 
 
@@ -146,7 +143,7 @@ def _store() -> Iterator[Store | None]:
     """The store of the settings; None where there never was one. Tasks outlive a boot, so any will do."""
     settings = load_settings()
     address = settings.store or str(settings.runtime_dir)
-    if "://" not in address and not (Path(address) / GATE).exists():
+    if "://" not in address and was_never_used(Path(address)):
         yield None
         return
     store = open_store(address, settings)
@@ -156,14 +153,6 @@ def _store() -> Iterator[Store | None]:
         store.close()
 
 
-def _perform(store: Store, flow: Flow[R]) -> R:
-    def step(step: Operation[Any] | Wait) -> object:
-        assert not isinstance(step, Wait)
-        return store.run(step)
-
-    return drive(flow, step)
-
-
 def _on_each(ids: Sequence[str], flow: Callable[[str], Flow[TaskStatus]]) -> list[TaskStatus]:
     """Do the same with each task. Raises `TaskUnknown` for the first that there is not."""
     if not ids:
@@ -171,12 +160,12 @@ def _on_each(ids: Sequence[str], flow: Callable[[str], Flow[TaskStatus]]) -> lis
     with _store() as store:
         if store is None:
             raise CrossInstanceError("there are no tasks here yet")
-        return [_perform(store, flow(task)) for task in ids]
+        return [perform(store, flow(task)) for task in ids]
 
 
 def _tell(found: list[TaskStatus], as_json_: bool) -> None:
     if as_json_:
-        click.echo(as_json({"tasks": [camel(task) for task in found]}))
+        click.echo(as_json({"tasks": [camel_keys(task) for task in found]}))
         return
     if not found:
         click.echo("There are no such tasks.")
@@ -187,7 +176,7 @@ def _tell(found: list[TaskStatus], as_json_: bool) -> None:
 
 def _shown(task: TaskStatus) -> dict[str, Any]:
     """A task of a list, without what is left out there."""
-    fields: dict[str, Any] = camel(task)
+    fields: dict[str, Any] = camel_keys(task)
     return {key: value for key, value in fields.items() if key not in ("arguments", "result")}
 
 

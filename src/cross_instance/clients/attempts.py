@@ -125,7 +125,7 @@ class Attempt:
         if usage is not None and not self._ended:
             self._calibration.observe(self._call.provider, self._call.info.model, self._call.info, usage)
         self._end(outcome, signals, usage)
-        waits = outcome is Outcome.REJECTED or (outcome is Outcome.OVERLOADED and bool(signals.retry_after))
+        waits = outcome is Outcome.REJECTED or bool(signals.retry_after)
         return Verdict(again=waits and worth_retrying(self._status, signals), final=signals.exhausted is not None)
 
     def abandoned(self) -> None:

@@ -7,6 +7,7 @@ connection error and tries again, while a 429 with `x-should-retry: false` becom
 |---|---|---|
 | no permit in time | 429 | `RATE_LIMIT_EXCEEDED` |
 | one request exceeds a limit by itself | 413 | `REQUEST_TOO_LARGE` |
+| the task that asks has another owner by now | 409 | `STALE_TASK` |
 | an `X-CI-...` header is wrong | 400 | `BAD_REQUEST` |
 """
 
@@ -19,11 +20,12 @@ from typing import Any
 
 import msgspec
 
-from cross_instance.errors import PermitError, RateLimitExceeded
+from cross_instance.errors import PermitError, RateLimitExceeded, RequestTooLarge
 from cross_instance.rules.operations import SECOND
 
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 _RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+_GOOGLE_STATUS: dict[int, str] = {HTTPStatus.TOO_MANY_REQUESTS: "RESOURCE_EXHAUSTED", HTTPStatus.CONFLICT: "ABORTED"}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -58,20 +60,18 @@ class Refusal(msgspec.Struct, frozen=True):
         details: list[dict[str, Any]] = [{"@type": _ERROR_INFO, "reason": self.code, "metadata": metadata}]
         if self.retry_after is not None:
             details.append({"@type": _RETRY_INFO, "retryDelay": f"{self.retry_after:.3f}s"})
-        status = "RESOURCE_EXHAUSTED" if self.status == HTTPStatus.TOO_MANY_REQUESTS else "INVALID_ARGUMENT"
+        status = _GOOGLE_STATUS.get(self.status, "INVALID_ARGUMENT")
         return {"error": {"code": self.status, "message": self.message, "status": status, "details": details}}
 
 
 def refused(error: PermitError) -> Refusal:
     """The answer for a permit that was not given."""
-    exceeded = isinstance(error, RateLimitExceeded)
-    return Refusal(
-        status=HTTPStatus.TOO_MANY_REQUESTS if exceeded else HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        code=str(getattr(error, "code", RateLimitExceeded.code)),
-        message=str(error),
-        figures=_figures(error),
-        retry_after=error.retry_after if exceeded else None,
-    )
+    message, figures = str(error), _figures(error)
+    if isinstance(error, RateLimitExceeded):
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, error.code, message, figures, error.retry_after)
+    if isinstance(error, RequestTooLarge):
+        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, error.code, message, figures)
+    return Refusal(HTTPStatus.CONFLICT, "STALE_TASK", message, figures)
 
 
 def _figures(error: PermitError) -> dict[str, Any]:

@@ -71,13 +71,17 @@ class Library:
         return client
 
 
-class _Transport:
-    """A transport in which each model call takes its turn; closing it closes the wrapped one."""
+class _Wrapping:
+    """What both kinds of transport are made of: the one that they wrap, and who takes permits for its requests."""
 
     def __init__(self, library: Library, caller: Caller, inner: Any) -> None:
         self._library = library
         self._caller = caller
         self._inner = inner
+
+
+class _Transport(_Wrapping):
+    """A transport in which each model call takes its turn; closing it closes the wrapped one."""
 
     def __enter__(self) -> Any:
         self._inner.__enter__()
@@ -93,13 +97,8 @@ class _Transport:
         self._inner.close()
 
 
-class _AsyncTransport:
+class _AsyncTransport(_Wrapping):
     """The same for asyncio."""
-
-    def __init__(self, library: Library, caller: Caller, inner: Any) -> None:
-        self._library = library
-        self._caller = caller
-        self._inner = inner
 
     async def __aenter__(self) -> Any:
         await self._inner.__aenter__()
@@ -115,13 +114,17 @@ class _AsyncTransport:
         await self._inner.aclose()
 
 
-class _Stream:
-    """A response's body; its permit is given back at the end, or when it is closed before."""
+class _Metered:
+    """What both kinds of body are made of: the one that they pass on, and the attempt that follows it."""
 
     def __init__(self, inner: Any, attempt: Attempt, timeouts: tuple[type[BaseException], ...]) -> None:
         self._inner = inner
         self._attempt = attempt
         self._timeouts = timeouts
+
+
+class _Stream(_Metered):
+    """A response's body; its permit is given back at the end, or when it is closed before."""
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -145,13 +148,8 @@ class _Stream:
             self._attempt.permit.close()
 
 
-class _AsyncStream:
+class _AsyncStream(_Metered):
     """The same for asyncio."""
-
-    def __init__(self, inner: Any, attempt: Attempt, timeouts: tuple[type[BaseException], ...]) -> None:
-        self._inner = inner
-        self._attempt = attempt
-        self._timeouts = timeouts
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:

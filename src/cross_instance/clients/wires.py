@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _OWN_HEADERS = {name.encode() for name in OWN_HEADERS}
 
 
-class Wire:
+class _Wire:
     """What needs no I/O; the classes below add the rest. `inner` is the transport that is wrapped."""
 
     def __init__(self, library: Library, inner: Any, request: Any) -> None:
@@ -87,7 +87,7 @@ class Wire:
         )
 
 
-class SyncWire(Wire):
+class SyncWire(_Wire):
     """The steps, done when called."""
 
     def keep_body(self, limit: int) -> bytes | None:
@@ -132,7 +132,7 @@ class SyncWire(Wire):
         return self._response(response, self._library.stream(response.stream, attempt, self.timeouts))
 
 
-class AsyncWire(Wire):
+class AsyncWire(_Wire):
     """The steps, to be awaited."""
 
     async def keep_body(self, limit: int) -> bytes | None:

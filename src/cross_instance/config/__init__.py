@@ -8,9 +8,19 @@ from cross_instance.config.forms import account_names
 from cross_instance.config.limits import greatest_burst
 from cross_instance.config.load import check_arguments, load_settings
 from cross_instance.config.schema import SETTINGS, Setting
-from cross_instance.config.settings import Adaptive, Entry, Instance, Limits, Provider, Settings, without_password
+from cross_instance.config.settings import (
+    NO_EFFECT,
+    Adaptive,
+    Entry,
+    Instance,
+    Limits,
+    Provider,
+    Settings,
+    without_password,
+)
 
 __all__ = [
+    "NO_EFFECT",
     "SETTINGS",
     "Adaptive",
     "Entry",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -38,19 +39,19 @@ class FormError(ValueError):
     """The value does not have the form."""
 
 
-class Form(Generic[T_co]):
+class Form(ABC, Generic[T_co]):
     """Base of the forms: `kind` is the type's name in the documentation."""
 
     kind: ClassVar[str] = "text"
 
     @property
+    @abstractmethod
     def accepted(self) -> str:
         """What is accepted, in words."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, value: object) -> T_co:
         """The value, checked and ready for use. Raises `FormError`."""
-        raise NotImplementedError
 
     def decode(self, text: str) -> object:
         """The value that an environment variable's text stands for."""

@@ -19,15 +19,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cross_instance.config.forms import MAX_AMOUNT
 from cross_instance.errors import ConfigError
 from cross_instance.providers import presets
+from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import DAY, MINUTE, Kind, LimitSpec, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cross_instance.providers.presets import Preset
-
-EXACT = 1 << 53
-"""Lua's numbers are doubles: integers from here on are not all exact."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

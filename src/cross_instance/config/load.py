@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from cross_instance.config import schema
 from cross_instance.config.forms import spelled
 from cross_instance.config.limits import first_problem
-from cross_instance.config.settings import DEFAULT, Adaptive, Instance, Limits, Provider, Settings
+from cross_instance.config.settings import DEFAULT, NO_EFFECT, Adaptive, Instance, Limits, Provider, Settings
 from cross_instance.config.sources import (
     Found,
     argument_layer,
@@ -71,7 +71,7 @@ def load_settings(
     values = merged([given, _defaults(given, home)])
     settings = _build(values, project or start)
     _check(settings, values)
-    _tell_reserved(tuple(f"{entry.key} ({entry.origin})" for entry in settings.reserved()))
+    _tell_reserved(tuple(entry.place for entry in settings.reserved()))
     return settings
 
 
@@ -79,7 +79,7 @@ def load_settings(
 def _tell_reserved(entries: tuple[str, ...]) -> None:
     """Warn, once in a process, that settings have no effect."""
     if entries:
-        log.warning("accepted, not acted on by this version: %s", ", ".join(entries))
+        log.warning("%s: %s", NO_EFFECT, ", ".join(entries))
 
 
 def check_arguments(**arguments: object) -> None:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 DEFAULT = "default"
 """The origin of a value that nobody set."""
 
+NO_EFFECT = "accepted, not acted on by this version"
+"""What is said of reserved settings."""
+
 FIRST_SPREAD = 100_000
 """How long a first request may take from its grant until it is sent, in µs: a connection is made, a TLS session set up.
 Assumed until it is measured."""
@@ -103,6 +106,11 @@ class Entry:
     text: str
     origin: str
     reserved: bool = False
+
+    @property
+    def place(self) -> str:
+        """The key and where it was set, for messages."""
+        return f"{self.key} ({self.origin})"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ where it has `null`, it is None there too.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
 from typing import Any, ClassVar
+
+from cross_instance.spelling import camel
 
 
 class Plain:
@@ -25,27 +25,10 @@ class Plain:
         return {camel(name): _plain(value) for name, value in values if value is not None or name not in self.OPTIONAL}
 
 
-def camel(name: str) -> str:
-    """A name of ours as the reference spells it."""
-    return re.sub(r"_(\w)", lambda match: match[1].upper(), name)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, Plain):
         return value.to_dict()
     return [_plain(item) for item in value] if isinstance(value, tuple) else value
-
-
-def time_text(wall: int) -> str:
-    """An instant (wall µs) as the reference writes it."""
-    moment = datetime.fromtimestamp(wall // 1_000 / 1_000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def wall_of(text: str) -> int:
-    """The other way round (wall µs). Raises `ValueError` for what is no RFC 3339 time."""
-    moment = datetime.fromisoformat(text)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000) * 1_000
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Queues told to the others: what an instance has to do, what it offers, and who has room.
 
-An instance's workload is told with its heartbeats. The queue in it counts for two heartbeat intervals.
+1. An instance's workload is told with its heartbeats. The queue in it counts for two heartbeat intervals.
+2. Tasks of the durable queue count too: those that wait as the store has them now, those that run as their worker told.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from cross_instance.asking import urgency_of
-from cross_instance.coordinator.models import BroadcastQueueState, StealableQueueEntry, WorkStealingSummary, wall_of
+from cross_instance.coordinator.models import BroadcastQueueState, StealableQueueEntry, WorkStealingSummary
 from cross_instance.coordinator.registry import Registry
-from cross_instance.coordinator.views import in_us, queue_state_of
+from cross_instance.coordinator.views import View, in_us, queue_state_of
 from cross_instance.rules.operations import SECOND, Entry
+from cross_instance.spelling import wall_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,13 +74,17 @@ class QueueStates(Registry):
         return list(member.work.lost())
 
     def get_remote_queue_states(self) -> list[BroadcastQueueState]:
-        """The other instances' queues that were told within two heartbeat intervals."""
-        runtime, view = self.runtime, self._view()
-        if runtime is None or view is None:
-            return []
-        since = view.world.at.mono - 2 * runtime.settings.heartbeat_interval * SECOND
-        told = (one for one in view.others if one.broadcast_at and one.broadcast_at >= since)
-        return [queue_state_of(one, view.world) for one in told]
+        """The other instances' queues that were told within two heartbeat intervals, and those of whoever has tasks of
+        the durable queue waiting, or works on them, as they are now."""
+        view = self._view()
+        return [] if view is None else self._remote(view)
+
+    def _remote(self, view: View) -> list[BroadcastQueueState]:
+        runtime = self.runtime
+        interval = 0 if runtime is None else runtime.settings.heartbeat_interval
+        since = view.world.at.mono - round(2 * interval * SECOND)
+        states = (queue_state_of(one, view, since) for one in view.others)
+        return [state for state in states if state is not None]
 
     def check_remote_capacity(self) -> bool:
         """Whether another instance is idle; also true where there is no other."""
@@ -86,21 +92,32 @@ class QueueStates(Registry):
         return not states or any(state.is_idle for state in states)
 
     def get_work_stealing_summary(self) -> WorkStealingSummary:
-        """The other instances' queues together."""
-        states = self.get_remote_queue_states()
+        """The other instances' queues together; stealable are the entries they offer, and durable tasks."""
+        view = self._view()
+        if view is None:
+            return WorkStealingSummary(0, 0, 0, 0, 0)
+        states = self._remote(view)
+        others = {one.instance_id for one in view.others}
+        durable = sum(queue.stealable_tasks for name, queue in view.queues.items() if name in others)
         idle = sum(state.is_idle for state in states)
         return WorkStealingSummary(
             remote_instances=len(states),
             total_pending_tasks=sum(state.pending_task_count for state in states),
-            stealable_tasks=sum(len(state.stealable_entries) for state in states),
+            stealable_tasks=durable + sum(len(state.stealable_entries) for state in states),
             idle_instances=idle,
             busy_instances=len(states) - idle,
         )
 
     def is_idle(self) -> bool:
-        """Whether this instance has no pending task and no active model."""
+        """Whether this instance has no pending task and no active model, and runs no task of the durable queue."""
         member = self._member()
-        return member is None or not (member.work.said.pending or member.work.said.active_models)
+        if member is None:
+            return True
+        own = member.work.whole
+        if own.pending or own.active_models or member.work.tasks.orchestrations:
+            return False
+        view = self._view()
+        return view is None or view.me is None or not view.me.workload.pending
 
 
 def _entry(shown: StealableQueueEntry) -> Entry:

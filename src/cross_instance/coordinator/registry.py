@@ -2,8 +2,8 @@
 
 1. An instance of this machine is alive while it holds its lock, whatever its pid is now; any other while it was heard
    of within the timeout, on the store's clock: one that stood still with its machine was not silent.
-2. What has expired is seen by nobody: an old queue goes with its instance, a lock with its next holder. What is left
-   to clean up are instances.
+2. What has expired is seen by nobody: an old queue goes with its instance, a lock with its next holder or a while
+   later. What is left to clean up are instances.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from cross_instance.config import load_settings
 from cross_instance.config.schema import DEFAULT_TOTAL_MAX_LLM, HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, TOTAL_MAX_LLM
-from cross_instance.coordinator.models import CoordinatorConfig, camel
+from cross_instance.coordinator.models import CoordinatorConfig
 from cross_instance.coordinator.views import View, view_of
 from cross_instance.errors import ConfigError
-from cross_instance.rules.operations import Snapshot
+from cross_instance.rules.operations import Snapshot, TaskSnapshot
 from cross_instance.runtime import Runtime
+from cross_instance.spelling import camel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,7 +135,7 @@ class Seat:
         if all(one.incarnation != incarnation for one in world.instances):
             member.rejoin(incarnation)
             world = member.run(Snapshot())
-        return view_of(member, world)
+        return view_of(member, world, member.run(TaskSnapshot()))
 
     def _settings(self) -> Settings | None:
         """What is in force; before registration what would be, None where that is wrong."""

@@ -7,22 +7,25 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from cross_instance.coordinator.models import (
     ActiveModelInfo,
     BroadcastQueueState,
     InstanceInfo,
     StealableQueueEntry,
-    time_text,
-    wall_of,
 )
 from cross_instance.lookout import is_alive
 from cross_instance.presence import instances_folder
 from cross_instance.rules.operations import CLUSTER, SECOND, Entry, Kind
 from cross_instance.rules.stealing import UNKNOWN
+from cross_instance.spelling import time_text, wall_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cross_instance.membership import Membership
-    from cross_instance.rules.operations import InstanceState, World
+    from cross_instance.rules.operations import InstanceState, QueueState, TaskWorld, World
 
 MS = 1_000
 """µs in a millisecond."""
@@ -30,11 +33,15 @@ MS = 1_000
 
 @dataclass(frozen=True)
 class View:
-    """The store as one instance sees it: who lives, in the order of joining; `me` is None where it is not there."""
+    """The store as one instance sees it: who lives, in the order of joining; `me` is None where it is not there.
+
+    The pending tasks of each are those that it told and those in its durable queue; `queues` are these, by instance id.
+    """
 
     world: World
     living: tuple[InstanceState, ...]
     me: InstanceState | None
+    queues: Mapping[str, QueueState]
 
     @property
     def others(self) -> tuple[InstanceState, ...]:
@@ -52,11 +59,20 @@ class View:
         return min([told, *(limit.amount for limit in limits if limit.kind is Kind.CONCURRENCY)])
 
 
-def view_of(membership: Membership, world: World) -> View:
+def view_of(membership: Membership, world: World, tasks: TaskWorld) -> View:
     """What a look at the store shows to an instance."""
-    living = tuple(one for one in world.instances if lives(membership, one, world))
+    queues = {queue.queue: queue for queue in tasks.queues if queue.queue}
+    living = tuple(_with_queue(one, queues) for one in world.instances if lives(membership, one, world))
     me = next((one for one in living if one.incarnation == membership.incarnation), None)
-    return View(world, living, me)
+    return View(world, living, me, queues)
+
+
+def _with_queue(instance: InstanceState, queues: Mapping[str, QueueState]) -> InstanceState:
+    queue = queues.get(instance.instance_id)
+    if queue is None:
+        return instance
+    work = instance.workload
+    return replace(instance, workload=replace(work, pending=work.pending + sum(queue.queued)))
 
 
 def lives(membership: Membership, instance: InstanceState, world: World, timeout: float | None = None) -> bool:
@@ -111,15 +127,21 @@ def info_of(instance: InstanceState) -> InstanceInfo:
     )
 
 
-def queue_state_of(instance: InstanceState, world: World) -> BroadcastQueueState:
-    """An instance's queue as it was last told."""
-    work = instance.workload
+def queue_state_of(instance: InstanceState, view: View, since: int) -> BroadcastQueueState | None:
+    """An instance's queue as it was last told, `since` (mono µs) or later, or as the store knows it where it has tasks
+    of the durable queue or works on them; None where there is neither."""
+    work, at = instance.workload, view.world.at
+    queue = view.queues.get(instance.instance_id)
+    told = bool(instance.broadcast_at) and instance.broadcast_at >= since
+    known = work.at_work or (queue is not None and any(queue.queued))
+    if not told and not known:
+        return None
     return BroadcastQueueState(
         instance_id=instance.instance_id,
-        timestamp=time_text(world.at.wall - (world.at.mono - instance.broadcast_at)),
+        timestamp=time_text(at.wall if known else at.wall - (at.mono - instance.broadcast_at)),
         pending_task_count=work.pending,
         active_orchestrations=work.orchestrations,
-        stealable_entries=tuple(shown_entry(entry, instance.instance_id) for entry in work.stealable),
+        stealable_entries=tuple(shown_entry(entry, instance.instance_id) for entry in work.stealable if told),
         avg_latency_ms=_ms(work.latency),
     )
 

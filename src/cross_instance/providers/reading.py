@@ -29,9 +29,10 @@ _UNITS = {
     "ns": 0.001,
 }
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,15})?"
+_UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
 _BARE = re.compile(_NUMBER)
-_PART = re.compile(rf"({_NUMBER})(ms|us|µs|ns|d|h|m|s)")
-_WHOLE = re.compile(rf"(?:{_NUMBER}(?:ms|us|µs|ns|d|h|m|s))+")
+_PART = re.compile(rf"({_NUMBER})({_UNIT})")
+_WHOLE = re.compile(rf"(?:{_NUMBER}(?:{_UNIT}))+")
 
 
 def decode_json(body: bytes) -> object:
@@ -73,14 +74,17 @@ def count_of(value: object) -> int | None:
 
 def seconds_of(text: str) -> int | None:
     """µs from a plain number of seconds, whole or fractional."""
-    text = text.strip()
-    return _sensible(float(text) * _UNITS["s"]) if _BARE.fullmatch(text) else None
+    return _bare(text, "s")
 
 
 def milliseconds_of(text: str) -> int | None:
     """µs from a plain number of milliseconds, whole or fractional."""
+    return _bare(text, "ms")
+
+
+def _bare(text: str, unit: str) -> int | None:
     text = text.strip()
-    return _sensible(float(text) * _UNITS["ms"]) if _BARE.fullmatch(text) else None
+    return _sensible(float(text) * _UNITS[unit]) if _BARE.fullmatch(text) else None
 
 
 def duration_of(text: str) -> int | None:

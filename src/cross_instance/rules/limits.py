@@ -182,14 +182,9 @@ class Hold(NamedTuple):
     slots: Limit | None = None
     excess: Limit | None = None
 
-    @property
-    def fits(self) -> bool:
-        """Whether nothing keeps it back."""
-        return not self.delay and self.slots is None and self.excess is None
-
 
 FREE = Hold()
-"""Nothing keeps it back."""
+"""Nothing keeps it back; `hold_of` gives this very one."""
 
 
 def hold_of(node: Node, costs: Units, at: Instant, *, certain: bool = False) -> Hold:

@@ -3,7 +3,8 @@
 1. A lock is released and renewed only with the token that took it.
 2. An expired lock goes to exactly one contender, and so does one whose holder's incarnation is gone.
 3. Each new holder gets a larger fence: the wall clock's µs, so that fences rise also over a reboot, when the records
-   are gone. While a record is there, they rise whatever the clock does.
+   are gone. Until then they rise whatever the clock does.
+4. A lock that nobody holds is forgotten after a while, and one of an instance that is gone (`lapses`).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import checks, records
+from cross_instance.rules.lapses import LOCK_KEPT, LOCK_LOOKED_AT, lapse
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.operations import Fenced, Lock, Locked, LockState, Unlock, Unlocked
 from cross_instance.rules.records import HeldLock
-from cross_instance.rules.tables import LOCK, named
+from cross_instance.rules.tables import FENCES, LOCK, named
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant
@@ -35,7 +37,10 @@ def lock(tables: Tables, op: Lock, at: Instant) -> Locked | Fenced:
             return Locked(at=at, lock=_shown(op.resource, held), mine=False)
         held.expires_at = at.mono + op.ttl
     else:
-        fence = max(at.wall, 0 if held is None else held.fence + 1)
+        if held is None:
+            lapse(tables, key, at.mono + min(op.ttl + LOCK_KEPT, LOCK_LOOKED_AT))
+        last = int.from_bytes(tables.get(FENCES) or b"") if held is None else held.fence
+        fence = max(at.wall, last + 1)
         held = HeldLock(op.incarnation, op.token, fence, at.mono, at.mono + op.ttl)
     tables.put(key, records.encode(held))
     return Locked(at=at, lock=_shown(op.resource, held), mine=True)

@@ -2,9 +2,8 @@
 
 1. A Retry-After pauses the whole account for everyone; the longest of several holds.
 2. The first rejection of an epoch of a model group (or of an account's other models) moves it, drains the buckets that
-   were hit and, without a Retry-After, pauses for
-   2^k s ± 20 %, k being the rejections in a row with fewer than three accepted requests between (at most 32 s);
-   requests granted before the overload do not count.
+   were hit and, without a Retry-After, pauses for 2^k s ± 20 %, k being the rejections in a row with fewer than three
+   accepted requests between (at most 32 s); requests granted before the overload do not count.
    Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
 3. Nothing is learned from exhausted quota: waiting does not help there.
 4. Where limits are learned, the learner hears of each rejection and timeout, at the permit's narrowest node, and its

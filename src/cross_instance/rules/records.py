@@ -57,13 +57,12 @@ class Node(Record):
 
     `waiting` and `held` count everything below; `held` includes ghosts. `virtual` is fair queueing's time, counted
     anew in each busy period `busy`. `children` are the nodes below with waiters. `armed` is the waiter whose timer
-    covers this node and the instant it is set to. Accounts also have: whether they are `clustered`,
-    `revision` and `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens,
-    concurrency), `streak` overloads
-    in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed` is what instances
-    that left had used lately (`usage`); `retired` are buckets that nobody publishes now. `granted` counts all requests
-    ever granted; from the instant `watch` on a grant is the learner's business, and a success that started with
-    more than `notable` others in flight.
+    covers this node and the instant it is set to. Accounts also have: whether they are `clustered`, `revision` and
+    `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens, concurrency),
+    `streak` overloads in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed`
+    is what instances that left had used lately (`usage`); `retired` are buckets that nobody publishes now. `granted`
+    counts all requests ever granted; from the instant `watch` on a grant is the learner's business, and a success that
+    started with more than `notable` others in flight.
     """
 
     limits: list[Limit] = []
@@ -201,7 +200,7 @@ class Lost(Record):
 
 
 class HeldLock(Record):
-    """A named lock; it stays after its release, so that fences go on rising."""
+    """A named lock; it stays for a while after its release (`lapses`)."""
 
     incarnation: int
     token: str

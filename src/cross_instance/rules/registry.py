@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules import broadcasts, checks, records, usage
 from cross_instance.rules.admission import admit, free_slots, uncharge_path
+from cross_instance.rules.lapses import forget_lapsed
 from cross_instance.rules.learning_keeping import is_unkept
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import BUCKETS, fill_reserve
@@ -172,6 +173,7 @@ def sweep(tables: Tables, op: Sweep, at: Instant) -> Swept:
             break
         removed.append(instance.instance_id)
         room -= removal.ended
+    more = more or forget_lapsed(tables, at, room) == room
     admit(ledger)
     ledger.close()
     return Swept(

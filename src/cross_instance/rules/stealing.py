@@ -5,8 +5,8 @@
    mean duration of each kind. At most half of its tasks (rounded up) go at once.
 3. An instance that serves its queue itself is robbed only where its backlog reaches the minimum gain. Where nobody
    serves a queue, waiting would not help, and any backlog is enough.
-4. Nothing is stolen that would only wait elsewhere: where others wait for a permit of the account it spends from, the
-   account's limit is what holds everyone back.
+4. Nothing is stolen that would only wait elsewhere: where others wait for a permit of the account it spends from, or
+   its provider has asked for a pause, the account's limit is what holds everyone back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import records, task_records
+from cross_instance.rules.lapses import THEFT_KEPT, lapse
 from cross_instance.rules.ledger import node_key
 from cross_instance.rules.operations import FOREVER, SECOND
 from cross_instance.rules.tables import CLAIMER, INSTANCE_ID, STEALS, named, numbered
@@ -95,9 +96,10 @@ def backlog(desk: Desk, lane: LaneName, durations: dict[str, int]) -> int:
 
 
 def _serves(desk: Desk, queue: str) -> bool:
-    """Whether a live instance has ever claimed for itself."""
+    """Whether a live instance claims for itself."""
     incarnation = desk.tables.get(named(INSTANCE_ID, queue))
-    return incarnation is not None and desk.tables.get(numbered(CLAIMER, int.from_bytes(incarnation))) is not None
+    value = None if incarnation is None else desk.tables.get(numbered(CLAIMER, int.from_bytes(incarnation)))
+    return value is not None and not task_records.has_retired(value)
 
 
 def _is_held_back(desk: Desk, lane: LaneName) -> bool:
@@ -106,12 +108,17 @@ def _is_held_back(desk: Desk, lane: LaneName) -> bool:
     if task is None or not task.spec.account:
         return False
     node = desk.tables.get(node_key(task.spec.account))
-    return node is not None and records.decode_node(node).waiting > 0
+    if node is None:
+        return False
+    account = records.decode_node(node)
+    return account.waiting > 0 or account.paused_until > desk.at.mono
 
 
 def _note(desk: Desk, thief: str, victim: str, tasks: int) -> None:
     key = named(STEALS, thief) + named(b"", victim)
     value = desk.tables.get(key)
+    if value is None:
+        lapse(desk.tables, key, desk.at.mono + THEFT_KEPT)
     theft = Theft() if value is None else task_records.decode_theft(value)
     theft.tasks += tasks
     theft.last_at = desk.at.wall

@@ -44,11 +44,12 @@ MAX_NAME = 200
 """The longest name of an account, pattern, instance or resource in UTF-8 bytes; LMDB's keys end at 511."""
 
 INSTANCE, INSTANCE_ID, BEAT = b"i", b"j", b"b"
-NODE, PUBLISHED, TOLD, FLOW, TAG, LEARNED = b"n", b"c", b"d", b"f", b"t", b"g"
+NODE, PUBLISHED, TOLD, FLOW, TAG, LEARNED = b"n", b"c", b"d", b"f", b"t", b"z"
 PERMIT, FIFO, HEAD, EXPIRY = b"p", b"q", b"h", b"x"
 LOCK, CLAIM, LOST = b"k", b"m", b"l"
 CLAIMER, OWNED, TAKEN, RETURNED, IDLE = b"v", b"o", b"u", b"r", b"w"
 EPOCH, WATCH, STEALS = b"e", b"a", b"s"
+LAPSE, FENCES = b"y", b"g"
 INCARNATIONS = b"\x81"
 """The durable counter of incarnations; a key of its own."""
 TASK, PAYLOAD, RESULT, BY_PHASE, READY = b"\x82", b"\x83", b"\x84", b"\x85", b"\x86"

@@ -24,17 +24,20 @@ MOST_TOGETHER = 8 << 20
 MOST_PROGRESS = 4 << 10
 MOST_ERROR = 16 << 10
 """Bytes of a progress report, and of an attempt's error in UTF-8."""
-MOST_KINDS = 1_000
 MOST_TRIES = 10_000
 MOST_RETENTION = 36_500 * DAY
 
 
 def push(op: Push) -> None:
     """Every task, and all of them together."""
-    within("tasks in one push", len(op.tasks), 1, MOST_AT_ONCE)
-    within("bytes of payload in one push", sum(len(task.payload) for task in op.tasks), 0, MOST_TOGETHER)
+    _together("push", [task.payload for task in op.tasks])
     for task in op.tasks:
         _task(task)
+
+
+def _together(what: str, data: list[bytes]) -> None:
+    within(f"tasks in one {what}", len(data), 1, MOST_AT_ONCE)
+    within(f"bytes in one {what}", sum(map(len, data)), 0, MOST_TOGETHER)
 
 
 def _task(task: NewTask) -> None:
@@ -65,11 +68,6 @@ def queue(text: str) -> None:
         name("queue", text)
 
 
-def kinds(queue: str, there: int) -> None:
-    """How many kinds of tasks wait in one queue: each push, claim and end writes a count for each of them."""
-    within(f"kinds of tasks in queue {queue!r}", there, 0, MOST_KINDS)
-
-
 def tag_name(tag: str) -> None:
     """A capability; a comma separates several."""
     name("tag", tag)
@@ -80,7 +78,7 @@ def tag_name(tag: str) -> None:
 def claim(op: Claim) -> None:
     """How many, and what for."""
     within("seq", op.seq, 1, EXACT - 1)
-    within("most", op.most, 1, MOST_CLAIMED)
+    within("most", op.most, 0, MOST_CLAIMED)
     within("min_gain", op.min_gain, 0, FOREVER)
     for tag in op.tags:
         tag_name(tag)
@@ -96,8 +94,7 @@ def renew(op: Renew) -> None:
 
 def finish(op: Finish) -> None:
     """Every end, and all of them together."""
-    within("tasks in one finish", len(op.ends), 1, MOST_AT_ONCE)
-    within("bytes of results in one finish", sum(len(end.result) for end in op.ends), 0, MOST_TOGETHER)
+    _together("finish", [end.result for end in op.ends])
     for end in op.ends:
         _end(end)
 

@@ -14,6 +14,7 @@ from cross_instance.rules import records, task_records
 from cross_instance.rules.operations import DAY, Wake
 from cross_instance.rules.tables import (
     CLAIM,
+    DELAYED,
     DURATION,
     EPOCH,
     EPOCHS,
@@ -55,6 +56,8 @@ from cross_instance.rules.task_records import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cross_instance.rules.operations import Instant
     from cross_instance.rules.records import Instance
     from cross_instance.rules.tables import Tables
@@ -80,6 +83,7 @@ class Desk:
         self._totals: Totals | None = None
         self._fresh: Counter[LaneName] = Counter()
         self._later: dict[LaneName, int] = {}
+        self._timer_is_free = False
 
     # --- looking -----------------------------------------------------------------------------------------------
 
@@ -92,6 +96,21 @@ class Desk:
         """A task that is kept, or None."""
         value = self.tables.get(named(TASK, task))
         return None if value is None else task_records.decode_task(value)
+
+    def listed(self, task: str) -> Task:
+        """A task that stands in a list, and so is kept."""
+        found = self.task(task)
+        assert found is not None, f"task {task!r} is listed but unknown"
+        return found
+
+    def due(self, table: bytes, most: int) -> Iterator[Task]:
+        """The tasks of DELAYED or EXPIRES whose time has come, the longest due first; each is taken from there before
+        the next is asked for."""
+        for _ in range(most):
+            found = self.tables.first(table)
+            if found is None or int.from_bytes(found[0][1:9]) > self.at.wall:
+                return
+            yield self.listed(found[1].decode())
 
     def claim(self, task: str) -> TaskClaim | None:
         """Who runs a task, or None."""
@@ -293,8 +312,24 @@ class Desk:
         return epoch
 
     def announce(self, lane: LaneName, tasks: int) -> None:
-        """So many tasks of a lane can be taken that could not be before."""
-        self._fresh[lane] += tasks
+        """So many tasks of a lane can be taken, and perhaps nobody who can knows of it."""
+        if tasks:
+            self._fresh[lane] = max(tasks, self._fresh[lane])
+
+    def list_idle(self, incarnation: int, idle: Idle) -> None:
+        """Wake an incarnation from now on; what it was to see to before, it still is."""
+        key = numbered(IDLE, incarnation)
+        before = self.tables.get(key)
+        idle.timed = before is not None and task_records.decode_idle(before).timed
+        self.tables.put(key, records.encode(idle))
+
+    def unlist_idle(self, incarnation: int) -> None:
+        """Wake an incarnation no more; what it was to see to at its time is another's then."""
+        key = numbered(IDLE, incarnation)
+        idle = self.tables.get(key)
+        if idle is not None:
+            self.tables.delete(key)
+            self._timer_is_free = self._timer_is_free or task_records.decode_idle(idle).timed
 
     # --- closing -----------------------------------------------------------------------------------------------
 
@@ -304,7 +339,7 @@ class Desk:
             self.tables.put(TOTALS, records.encode(self._totals))
         for lane in sorted({lane for _, lane in self._changed}):
             self._write(lane)
-        if self._fresh or self._later:
+        if self._fresh or self._later or self._timer_is_free:
             self._wake()
 
     def _write(self, name: LaneName) -> None:
@@ -328,11 +363,22 @@ class Desk:
         for lane, count in self._fresh.items():
             for incarnation, worker in self._fitting(idle, lane)[:count]:
                 idle.remove((incarnation, worker))
-                self.tables.delete(numbered(IDLE, incarnation))
+                self.unlist_idle(incarnation)
                 self.wakes.append(Wake(incarnation, worker.seq, self.at.mono))
+        if self._timer_is_free:
+            self._pass_the_timer_on()
         for lane, run_at in self._later.items():
             for incarnation, worker in self._fitting(idle, lane)[:1]:
-                self.wakes.append(Wake(incarnation, worker.seq, self.at.mono + run_at - self.at.wall))
+                self.wakes.append(Wake(incarnation, worker.seq, self.at.mono + max(0, run_at - self.at.wall)))
+                worker.timed = True
+                self.tables.put(numbered(IDLE, incarnation), records.encode(worker))
+
+    def _pass_the_timer_on(self) -> None:
+        """Who was told when the next delayed task will be ready is not idle any more."""
+        found = self.tables.first(DELAYED)
+        if found is not None:
+            task = self.listed(found[1].decode())
+            self._later.setdefault(lane_of(task.spec), task.run_at)
 
     def _fitting(self, idle: list[tuple[int, Idle]], lane: LaneName) -> list[tuple[int, Idle]]:
         own = int.from_bytes(self.tables.get(named(INSTANCE_ID, lane[0])) or b"")

@@ -5,6 +5,7 @@
 3. An attempt that its owner's death ended puts the task back in its old place. It costs no retry, but a task with which
    too many owners died is dead: it is kept aside until it is sent back.
 4. A task whose cancellation was asked for does not start anew.
+5. A wake does not end with whom it woke: who goes, or works no more, hands it on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from cross_instance.rules import task_checks
 from cross_instance.rules.checks import name as check_name
 from cross_instance.rules.operations import (
     Attempt,
+    Claimed,
     EndedTask,
     Fenced,
     Finished,
@@ -23,14 +25,15 @@ from cross_instance.rules.operations import (
     TaskState,
     Wake,
 )
+from cross_instance.rules.stealing import queued
 from cross_instance.rules.tables import CLAIMER, IDLE, RESULT, named, numbered
 from cross_instance.rules.task_desk import Desk
 from cross_instance.rules.task_purge import forget_expired
-from cross_instance.rules.task_records import Phase
+from cross_instance.rules.task_records import Phase, claimer, decode_idle
 from cross_instance.rules.task_views import answer, state_of
 
 if TYPE_CHECKING:
-    from cross_instance.rules.operations import CancelTask, Finish, Instant, NewTask, Requeue, TaskEnd
+    from cross_instance.rules.operations import CancelTask, Claim, Finish, Instant, NewTask, Requeue, TaskEnd
     from cross_instance.rules.tables import Tables
     from cross_instance.rules.task_records import Task, TaskClaim
 
@@ -129,9 +132,34 @@ def leave_tasks(tables: Tables, incarnation: int, at: Instant, *, died: bool) ->
     """Return what an incarnation runs to where it was taken from; the wakes for those who may take it. `died`: it did
     not leave by itself, and its tasks may be why."""
     desk = Desk(tables, at)
-    for table in (IDLE, CLAIMER):
-        tables.delete(numbered(table, incarnation))
-    for name, claim in desk.owned(incarnation):
+    tables.delete(numbered(CLAIMER, incarnation))
+    _return(desk, desk.owned(incarnation), died=died)
+    _hand_on(desk, incarnation)
+    desk.close()
+    return tuple(desk.wakes)
+
+
+def retire(desk: Desk, op: Claim, last: int) -> Claimed:
+    """Decide a `Claim` for no task; `last` is the seq of the last one that got any."""
+    value = desk.tables.get(numbered(IDLE, op.incarnation))
+    newest = last if value is None else max(last, decode_idle(value).seq)
+    if op.seq >= newest:
+        _return(desk, desk.owned(op.incarnation, op.seq), died=False)
+        _hand_on(desk, op.incarnation)
+        desk.tables.put(numbered(CLAIMER, op.incarnation), claimer(op.seq, retired=True))
+        desk.close()
+    return Claimed(at=desk.at, wakes=tuple(desk.wakes))
+
+
+def _hand_on(desk: Desk, incarnation: int) -> None:
+    """An incarnation takes nothing more: others are told of what it may have been woken for."""
+    desk.unlist_idle(incarnation)
+    for lane in desk.lanes():
+        desk.announce(lane, queued(desk, lane))
+
+
+def _return(desk: Desk, owned: list[tuple[str, TaskClaim]], *, died: bool) -> None:
+    for name, claim in owned:
         task = desk.task(name)
         stands = task is not None and task.place == claim.place
         recorded = task is not None and bool(task.attempts) and task.attempts[-1].epoch == claim.epoch
@@ -141,8 +169,6 @@ def leave_tasks(tables: Tables, incarnation: int, at: Instant, *, died: bool) ->
             _bury(desk, task, claim, died)
         else:
             desk.drop(name, claim, back=True)
-    desk.close()
-    return tuple(desk.wakes)
 
 
 def _bury(desk: Desk, task: Task, claim: TaskClaim, died: bool) -> None:

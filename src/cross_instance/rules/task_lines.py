@@ -40,9 +40,7 @@ def first_of(desk: Desk, lanes: list[LaneName], owner: tuple[int, int], instance
     while heads and len(found) < most:
         lane = min(heads, key=lambda lane: heads[lane][:2])
         name = heads.pop(lane)[2]
-        task = desk.task(name)
-        assert task is not None, f"task {name!r} is ready but unknown"
-        found.append((name, desk.take(task, (*owner, len(found)), instance_id)))
+        found.append((name, desk.take(desk.listed(name), (*owner, len(found)), instance_id)))
         head = head_of(desk, lane) if len(found) < most else None
         if head is not None:
             heads[lane] = head

@@ -59,6 +59,8 @@ class Claim(Operation["Claimed | Fenced"], frozen=True):
     half of it, the oldest of the highest priority first; from an instance that serves its queue itself only where its
     backlog is `min_gain` or more. `tags`: what the caller is able to do.
     Each claim of an incarnation has a larger `seq` than the one before; one that is too old gets nothing.
+    `most` 0: it works no more. It is woken no more, others are for what it was woken for, and its queue is served by
+    nobody; what this `seq` was given before is given back.
     """
 
     lengthy: ClassVar[bool] = True
@@ -135,7 +137,8 @@ class TaskPage(Result, frozen=True, kw_only=True):
 
 
 class ListTasks(Operation[TaskPage], frozen=True):
-    """List tasks page by page: of one state or of all (those that are not over first), of one queue or kind."""
+    """List tasks page by page: of one state or of all (those that are not over first), of one queue or kind. They come
+    in the order of submission; those of the state RUNNING by owner, in the order in which it was given them."""
 
     lengthy: ClassVar[bool] = True
     state: TaskState | None = None

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 def forget_expired(desk: Desk, most: int) -> None:
     """Forget tasks whose retention is over."""
-    for _ in range(most):
-        found = desk.tables.first(EXPIRES)
-        if found is None or int.from_bytes(found[0][1:9]) > desk.at.wall:
-            return
-        task = desk.task(found[1].decode())
-        assert task is not None, f"task {found[1]!r} expires but is unknown"
+    for task in desk.due(EXPIRES, most):
         desk.forget(task)
 
 
@@ -59,8 +54,7 @@ def _purge_state(desk: Desk, op: Purge, purged: list[str]) -> str:
         if found is None:
             return ""
         key = found[0]
-        task = desk.task(found[1].decode())
-        assert task is not None, f"task {found[1]!r} is listed but unknown"
+        task = desk.listed(found[1].decode())
         if task.finished_at < op.before:
             desk.forget(task)
             purged.append(task.spec.task)

@@ -20,8 +20,8 @@ Coordination, which ends with the boot and is never synced:
 | OWNED incarnation, seq, turn | the id of what an incarnation claimed |
 | TAKEN queue, lane | how many of its READY lists are claimed, and up to which place each was handed out |
 | RETURNED queue, lane, rank, place | places before that which are free again |
-| IDLE, CLAIMER incarnation | whom to wake for work; the last seq that got something |
-| EPOCH; WATCH id, incarnation, seq; STEALS thief, victim | the next epoch; who waits for a result; thefts |
+| IDLE, CLAIMER incarnation | whom to wake for work; the last seq that got something, and whether it has retired |
+| EPOCH; WATCH id, incarnation, seq; STEALS thief, victim | the next epoch; who waits for a result until when; thefts |
 
 So a claim syncs nothing, and where coordination is lost every task that was running is simply ready again.
 """
@@ -123,11 +123,13 @@ class Taken(Lane):
 
 
 class Idle(Record):
-    """A worker that found nothing: how to wake it, and for what."""
+    """A worker that found nothing: how to wake it, and for what. `timed`: it was told when a delayed task will be
+    ready, which nobody else who is idle may know."""
 
     seq: int
     steal: bool
     tags: tuple[str, ...]
+    timed: bool = False
 
 
 class Duration(Record):
@@ -164,6 +166,21 @@ decode_theft = msgspec.msgpack.Decoder(Theft).decode
 _one = struct.Struct(">Q").pack
 _two = struct.Struct(">QQ").pack
 _three = struct.Struct(">QQQ").pack
+
+
+def claimer(seq: int, *, retired: bool = False) -> bytes:
+    """The last claim of an incarnation that was answered with tasks; `retired`: it claims no more."""
+    return seq.to_bytes(8) + b"\1" * retired
+
+
+def last_claim(value: bytes | None) -> int:
+    """The seq of a claimer, 0 for none."""
+    return int.from_bytes((value or b"")[:8])
+
+
+def has_retired(value: bytes) -> bool:
+    """Whether a claimer claims no more."""
+    return len(value) > 8
 
 
 def lane_of(spec: NewTask) -> LaneName:

@@ -47,7 +47,7 @@ class NewTask(Data, frozen=True, omit_defaults=True):
     `max_deaths`: how many owners may die with it. `timeout`: µs that one attempt may take, kept by its worker.
     `retention`: µs for which it is kept once it is over (a dead letter is kept until it is sent back or purged).
     `tags`: what whoever runs it must be able to do. `account`: where it spends; it is not stolen while others wait
-    there for a permit.
+    there for a permit, or its provider has asked for a pause.
     """
 
     task: str
@@ -151,7 +151,7 @@ class TaskInfo(Data, frozen=True):
 
 class QueueState(Data, frozen=True):
     """One queue: ready tasks by priority, running ones, and `backlog`: the µs that its ready tasks are expected to
-    take one after another, `stealable` of them others may take."""
+    take one after another, `stealable` of them others may take, which are `stealable_tasks`."""
 
     queue: str
     paused: bool = False
@@ -159,6 +159,7 @@ class QueueState(Data, frozen=True):
     running: int = 0
     backlog: int = 0
     stealable: int = 0
+    stealable_tasks: int = 0
 
 
 class KindState(Data, frozen=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from cross_instance.rules import task_checks, task_records
 from cross_instance.rules.checks import name as check_name
+from cross_instance.rules.lapses import WATCHED, lapse
 from cross_instance.rules.operations import (
     FOREVER,
     KindState,
@@ -19,7 +20,7 @@ from cross_instance.rules.operations import (
     TaskState,
     TaskWorld,
 )
-from cross_instance.rules.stealing import backlog, queued_by_rank
+from cross_instance.rules.stealing import backlog, queued, queued_by_rank
 from cross_instance.rules.tables import (
     BY_PHASE,
     DURATION,
@@ -99,7 +100,10 @@ def get_task(tables: Tables, op: GetTask, at: Instant) -> TaskAnswer:
     desk = Desk(tables, at)
     seen = answer(desk, op.task)
     if op.watcher is not None and seen.info is not None and seen.info.state not in PHASES:
-        tables.put(watch_key(op.task, *op.watcher), b"")
+        key, until = watch_key(op.task, *op.watcher), at.mono + WATCHED
+        if tables.get(key) is None:
+            lapse(tables, key, until)
+        tables.put(key, until.to_bytes(8))
     return seen
 
 
@@ -163,13 +167,15 @@ def _queue(desk: Desk, queue: str, lanes: list[LaneName]) -> QueueState:
     durations: dict[str, int] = {}
     times = {lane: backlog(desk, lane, durations) for lane in lanes}
     ranks = [queued_by_rank(desk, lane) for lane in lanes]
+    others = [lane for lane in lanes if may_be_stolen(lane)]
     return QueueState(
         queue,
         is_paused(desk.tables, queue),
         tuple(sum(rank) for rank in zip(*ranks, strict=True)) if ranks else (0,) * RANKS,
         sum(sum(desk.taken(lane).ranks) for lane in lanes),
         min(sum(times.values()), FOREVER),
-        min(sum(time for lane, time in times.items() if may_be_stolen(lane)), FOREVER),
+        min(sum(times[lane] for lane in others), FOREVER),
+        sum(queued(desk, lane) for lane in others),
     )
 
 

@@ -5,6 +5,8 @@
 3. A stale owner cannot end a task, and buys no permits for it, so that a paused zombie spends no money.
 4. Who may take a task takes the one of the highest class that has been ready longest.
 5. Tasks that have become due become ready before anything else is decided.
+6. While a task of the common queue waits, nobody who is able to do it stays idle untold: whoever takes one and leaves
+   another wakes the next.
 """
 
 from __future__ import annotations
@@ -13,14 +15,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cross_instance.rules import records, task_checks, task_records
+from cross_instance.rules import task_checks, task_records
 from cross_instance.rules.operations import Claim, Claimed, ClaimedTask, Fenced, Pushed, QueueSet, Renewed
 from cross_instance.rules.stealing import queued, steal
 from cross_instance.rules.tables import (
     CLAIM,
     CLAIMER,
     DELAYED,
-    IDLE,
     PAYLOAD,
     QUEUE,
     TASK,
@@ -29,9 +30,10 @@ from cross_instance.rules.tables import (
     numbered,
 )
 from cross_instance.rules.task_desk import Desk
+from cross_instance.rules.task_ends import retire
 from cross_instance.rules.task_lines import first_of, is_paused, lanes_of
 from cross_instance.rules.task_purge import forget_expired
-from cross_instance.rules.task_records import Idle, Task, lane_of
+from cross_instance.rules.task_records import Idle, Task, claimer, last_claim
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, NewTask, Push, Renew, SetQueue
@@ -93,18 +95,12 @@ def _submit(desk: Desk, spec: NewTask) -> None:
         desk.delay(task, run_at)
     else:
         desk.ready(task)
-        task_checks.kinds(spec.queue, len(desk.lane(lane_of(spec)).kinds))
     desk.keep(task)
 
 
 def make_due_ready(desk: Desk) -> None:
     """Move tasks whose time has come to the end of their lists, the longest due first."""
-    for _ in range(DUE_AT_ONCE):
-        found = desk.tables.first(DELAYED)
-        if found is None or int.from_bytes(found[0][1:9]) > desk.at.wall:
-            return
-        task = desk.task(found[1].decode())
-        assert task is not None, f"task {found[1]!r} is delayed but unknown"
+    for task in desk.due(DELAYED, DUE_AT_ONCE):
         desk.undelay(task)
         desk.ready(task)
         desk.keep(task)
@@ -117,7 +113,9 @@ def claim(tables: Tables, op: Claim, at: Instant) -> Claimed | Fenced:
     instance = desk.instance(op.incarnation)
     if instance is None:
         return Fenced(at=at)
-    last = int.from_bytes(tables.get(numbered(CLAIMER, op.incarnation)) or b"")
+    last = last_claim(tables.get(numbered(CLAIMER, op.incarnation)))
+    if not op.most:
+        return retire(desk, op, last)
     again = desk.owned(op.incarnation, op.seq)
     if again or op.seq <= last:
         return Claimed(at=at, tasks=tuple(_handed(desk, name, claim) for name, claim in again))
@@ -126,10 +124,12 @@ def claim(tables: Tables, op: Claim, at: Instant) -> Claimed | Fenced:
     if not found and op.steal:
         victim, found = steal(desk, op, instance.instance_id)
     if not found:
-        tables.put(numbered(IDLE, op.incarnation), records.encode(Idle(op.seq, op.steal, op.tags)))
+        desk.list_idle(op.incarnation, Idle(op.seq, op.steal, op.tags))
     else:
-        tables.delete(numbered(IDLE, op.incarnation))
-    tables.put(numbered(CLAIMER, op.incarnation), (op.seq if found else last).to_bytes(8))
+        desk.unlist_idle(op.incarnation)
+        for lane in desk.lanes(""):  # who was woken for what is left may be able to do it, or may not
+            desk.announce(lane, min(1, queued(desk, lane)))
+    tables.put(numbered(CLAIMER, op.incarnation), claimer(op.seq if found else last))
     handed = tuple(_handed(desk, name, claim) for name, claim in found)
     desk.close()
     return Claimed(at=at, wakes=tuple(desk.wakes), tasks=handed, victim=victim, check_at=_next_due(desk))
@@ -144,8 +144,7 @@ def _next_own(desk: Desk, op: Claim, own: str) -> list[Found]:
 
 
 def _handed(desk: Desk, name: str, claim: task_records.TaskClaim) -> ClaimedTask:
-    task = desk.task(name)
-    assert task is not None, f"task {name!r} is claimed but unknown"
+    task = desk.listed(name)
     payload = desk.tables.get(named(PAYLOAD, name)) or b""
     spec = msgspec.structs.replace(task.spec, payload=payload)
     return ClaimedTask(claim.epoch, task.failures + task.deaths + 1, spec, task.cancel)

@@ -192,7 +192,8 @@ class Entry(Data, frozen=True):
 class Workload(Data, frozen=True):
     """What an instance says of its own work: the coordinator's queue state, sent with heartbeats.
 
-    `latency` (µs) is the mean of its tasks, `last_completed` when the last one ended (wall µs).
+    `latency` (µs) is the mean of its tasks, `last_completed` when the last one ended (wall µs). `at_work`: it runs
+    tasks of the durable queue; they are among the `orchestrations`, those that wait for it are in their queue.
     """
 
     pending: int = 0
@@ -202,6 +203,7 @@ class Workload(Data, frozen=True):
     active_models: tuple[tuple[str, str, int], ...] = ()
     """Provider, model, and since when (wall µs)."""
     stealable: tuple[Entry, ...] = ()
+    at_work: bool = False
 
 
 class Wake(Data, frozen=True):

@@ -9,7 +9,8 @@
 4. A thread that calls the store from inside an operation (a finaliser, a signal handler) is told so at once.
 5. A forked child closes its copies without unlocking; stores opened before the fork raise there. To make that
    safe, a fork waits until no thread is inside.
-6. If the folder is removed or replaced, it is made anew: whoever used it finds itself unknown, and joins again.
+6. If the folder is removed, moved or replaced, what stands at its path is used, or made: whoever used the one before
+   finds itself unknown there, and joins again.
 """
 
 from __future__ import annotations
@@ -201,8 +202,7 @@ class Environment:
     def _follow_registry(self, op: Operation[R], result: R) -> R:
         """Receive wakes for an incarnation as long as it is of this process."""
         if isinstance(op, Leave):
-            with contextlib.suppress(OSError):  # whoever opens the folder next removes what is left of it
-                self._post.disown(op.incarnation)
+            self._post.disown(op.incarnation)
         elif isinstance(result, Joined):
             try:
                 with self.entered(self._patience):
@@ -292,7 +292,7 @@ class Environment:
 
     def _present(self) -> Database:
         """The coordination file as it is now, which may not be the one that is open; called inside the gate."""
-        if self._gate.is_removed():
+        if self._gate.is_gone():
             self._move()
         if self._coordination is None or self._gate.generation() != self._generation:
             self._shut_databases()
@@ -303,15 +303,15 @@ class Environment:
         return self._coordination
 
     def _move(self) -> None:
-        """Stand inside the gate of the folder that has taken the place of the removed one."""
-        text = f"the folder {self.folder} was removed while in use; it is made anew"
-        log.warning(text)
-        self._notices.append(Notice("store-removed", f"{text}, and what was held before is not counted any more"))
+        """Stand inside the gate of the folder that has taken the place of the one that is gone."""
         gate, post = self._gate, self._post
         self._shut_databases()
         self._open_gate()
         post.close()
         gate.close()
+        text = f"the folder {self.folder} was removed while in use, or moved; another is used in its place"
+        log.warning(text)
+        self._notices.append(Notice("store-removed", f"{text}, and what was held before is not counted any more"))
         for _ in tries(time.monotonic() + self._patience):
             if self._gate.enter():
                 return

@@ -18,8 +18,12 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cross_instance.errors import StoreFull, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 log = logging.getLogger("cross_instance")
 
@@ -116,9 +120,14 @@ def make_private(folder: Path) -> None:
         _mend(folder, found.st_mode)
 
 
+def may_be_closed(mode: int, names: Collection[str]) -> bool:
+    """Whether a folder that is open to others is one of ours, or empty, and nobody shares it on purpose (sticky)."""
+    return not mode & stat.S_ISVTX and (not names or not OURS.isdisjoint(names))
+
+
 def _mend(folder: Path, mode: int) -> None:
     names = {path.name for path in folder.iterdir()}
-    if mode & stat.S_ISVTX or (names and not names & OURS):
+    if not may_be_closed(mode, names):
         raise StoreUnavailable(
             f"{folder} is open to other users (mode {stat.S_IMODE(mode):o}) and holds other things; {WAY_OUT}"
         )

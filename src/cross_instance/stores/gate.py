@@ -46,9 +46,10 @@ CONTENDED = 0.1
 class Gate:
     """The gate of one folder, for one process."""
 
-    __slots__ = ("_descriptor", "_header", "_map", "_pid", "leave")
+    __slots__ = ("_descriptor", "_header", "_map", "_path", "_pid", "leave")
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._pid = os.getpid()
         if not path.exists():
             _create(path)
@@ -98,9 +99,16 @@ class Gate:
             with contextlib.suppress(OSError):  # as for the holder: it is only for what people are told
                 self._write(FORMAT, number)
 
-    def is_removed(self) -> bool:
-        """Whether the file has been deleted: then others stand at another gate."""
-        return os.fstat(self._descriptor).st_nlink == 0
+    def is_gone(self) -> bool:
+        """Whether the path does not lead to the open file any more, which was removed or moved with its folder: then
+        others stand at another gate."""
+        try:
+            found = self._path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # it cannot be told just now
+            return False
+        return not os.path.samestat(found, os.fstat(self._descriptor))
 
     def close(self) -> None:
         """Close the descriptor without unlocking: a forked child's copy must not open its parent's gate."""

@@ -16,17 +16,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _guard = threading.RLock()
-_environments: dict[str, Environment] = {}
+_environments: dict[Path, Environment] = {}
+"""By their folders, in full and without links: the process may go elsewhere, and has several names for one."""
 _held: list[Environment] = []
 
 
 def share(folder: Path, patience: float) -> Environment:
     """The environment of a folder; opens it where this process has not. Raises `StoreUnavailable`."""
-    key = os.path.realpath(folder)
+    key = folder.resolve()
     with _guard:
         environment = _environments.get(key)
         if environment is None:
-            environment = _environments[key] = Environment(folder, patience)
+            environment = _environments[key] = Environment(key, patience)
         environment.users += 1
         return environment
 

@@ -79,7 +79,7 @@ class Post:
         with self._lock:
             if incarnation in self._mine:
                 self._mine.remove(incarnation)
-                self._link(incarnation).unlink(missing_ok=True)
+                _remove(self._link(incarnation))
 
     def _remove_dead(self) -> None:
         for path in self._folder.iterdir():
@@ -113,7 +113,7 @@ class Post:
             descriptor = self._descriptor(incarnation)
         except OSError as error:
             if error.errno in GONE:
-                self._link(incarnation).unlink(missing_ok=True)
+                _remove(self._link(incarnation))
             return
         try:
             with _without_sigpipe():
@@ -123,7 +123,7 @@ class Post:
             pass
         except BrokenPipeError:
             os.close(self._open.pop(incarnation))
-            self._link(incarnation).unlink(missing_ok=True)
+            _remove(self._link(incarnation))
 
     def _descriptor(self, incarnation: int) -> int:
         descriptor = self._open.get(incarnation)
@@ -188,7 +188,7 @@ class _Pipe:
 
     def stop(self) -> None:
         """Remove the pipe, end the thread, and close."""
-        self.path.unlink(missing_ok=True)
+        _remove(self.path)
         self._stopped = True
         with contextlib.suppress(BlockingIOError):  # a full pipe wakes the thread as well
             os.write(self._writer, STOP)
@@ -199,6 +199,12 @@ class _Pipe:
         """Close the descriptors."""
         os.close(self._reader)
         os.close(self._writer)
+
+
+def _remove(path: Path) -> None:
+    """Remove a pipe or a link where that can be; whoever opens the folder next removes what is left."""
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 @contextlib.contextmanager

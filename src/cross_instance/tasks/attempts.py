@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from cross_instance.membership import Membership
+    from cross_instance.rules.operations import Instant
     from cross_instance.tasks.registry import Kind
 
 CLEANING_UP = 5.0
@@ -35,14 +36,16 @@ CLEANING_UP = 5.0
 class Attempt:
     """One claimed task at work. `end` is what the store is to be told, once it is known; None: nothing.
 
-    `permit` is the claim's (incarnation, seq); `deadline` the store's instant (mono µs) at which its time is up.
+    `permit` is the claim's (incarnation, seq), `began` its instant; `deadline` the store's instant (mono µs) at which
+    its time is up.
     """
 
-    def __init__(self, membership: Membership, permit: tuple[int, int], claimed: ClaimedTask, now: int) -> None:
+    def __init__(self, membership: Membership, permit: tuple[int, int], claimed: ClaimedTask, began: Instant) -> None:
         self.permit = permit
         self.claimed = claimed
+        self.began = began
         self.running = context.RunningTask(membership, claimed)
-        self.deadline = min(now + claimed.spec.timeout, FOREVER)
+        self.deadline = min(began.mono + claimed.spec.timeout, FOREVER)
         self.end: TaskEnd | None = None
         self._is_over = self._is_async = self._asked_to_end = False
         self._body: asyncio.Task[None] | None = None
@@ -142,7 +145,7 @@ class Attempt:
 
     def held(self) -> HeldTask:
         """What the store is told of it while it runs."""
-        return HeldTask(self.claimed.spec.task, self.claimed.epoch, self.running.take_progress())
+        return HeldTask(self.claimed.spec.task, self.claimed.epoch, self.running.untold)
 
 
 def _text(error: BaseException) -> str:

@@ -69,10 +69,15 @@ class RunningTask:
         self.check()
         self._progress = payloads.encode(value, "progress", MOST_PROGRESS)
 
-    def take_progress(self) -> bytes | None:
-        """What is to be sent; None where nothing new was reported."""
-        progress, self._progress = self._progress, None
-        return progress
+    @property
+    def untold(self) -> bytes | None:
+        """The progress that is to be sent; None where nothing new was reported."""
+        return self._progress
+
+    def told(self, progress: bytes | None) -> None:
+        """It was sent; what has been reported since is sent next."""
+        if self._progress is progress:
+            self._progress = None
 
 
 _current: ContextVar[RunningTask] = ContextVar("cross_instance_task")

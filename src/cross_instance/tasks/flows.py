@@ -114,7 +114,7 @@ def result_of(status: TaskStatus) -> Any:
 
 
 def listing(state: TaskState | None, queue: str | None, kind: str | None, most: int) -> Flow[list[TaskStatus]]:
-    """The first `most` tasks of a state, queue and kind (None: of any), oldest first."""
+    """The first `most` tasks of a state, queue and kind (None: of any); for their order see `Tasks.find`."""
     found: list[TaskStatus] = []
     after = ""
     while len(found) < most:

@@ -58,7 +58,8 @@ class Tasks:
         kind: str | None = None,
         most: int = MOST_FOUND,
     ) -> list[TaskStatus]:
-        """The first `most` tasks of a state, queue and kind (None: of any), in the order of their submission."""
+        """The first `most` tasks of a state, queue and kind (None: of any), in the order of their submission; those
+        that are not over come before the others. Running ones alone go by owner, and then by when it began them."""
         return self.perform(listing(_state(state), queue, kind, most))
 
     def cancel(self, task: str) -> TaskStatus:

@@ -143,7 +143,7 @@ class TaskMethods(_TaskMethods):
     ) -> list[TaskHandle]:
         """Submit many tasks of one kind, a hundred with each operation; each call is a tuple of arguments.
 
-        `key` makes a task's key of its arguments. An error leaves those before it submitted; see `submit`.
+        `key` makes a task's key of its arguments. An error leaves the hundreds before it submitted; see `submit`.
         """
         return self.tasks.push(self._kinds.make_many(kind, calls, options, key, times_of(delay, run_at)))
 

@@ -4,7 +4,8 @@
    are renewed. In between it waits for a wake of the store, the end of an attempt, or the next time something is due.
 2. A claim whose answer was lost is sent again under its seq; an end until the store has answered.
 3. What the store does not count as this instance's any more is dropped: its function is stopped, its end not told.
-4. Draining: nothing new is claimed, what runs may end in its time; the rest is given back.
+4. Draining: nothing new is claimed, and the store told so, what runs may end in its time; the rest is given back.
+5. What it runs is told to the other instances, by the heartbeat thread (`workload`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cross_instance.errors import CrossInstanceError, StoreUnavailable
 from cross_instance.rules.operations import SECOND, Claim, Claimed, Fenced, Finish, Finished, Renew, Renewed
 from cross_instance.rules.task_checks import MOST_CLAIMED, MOST_TOGETHER
 from cross_instance.tasks.attempts import Attempt
+from cross_instance.tasks.load import Load
 from cross_instance.tasks.pace import Pace
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 RENEW_EVERY = SECOND // 2
 """µs between renewals: how soon progress is shown, and a running task hears that it is cancelled or lost."""
 LONGEST_REST = 60 * SECOND
+TELL_EVERY = SECOND
+"""µs between messages to the other instances of what this worker is at, where that has changed."""
 RETRY_AFTER = SECOND // 4
 """µs after which a store out of reach is tried again, about."""
 MOST_ENDED = 500
@@ -74,7 +78,10 @@ class Worker:
         self._unanswered = False
         self._idle = False
         """Whether the store has said that there is nothing, and will wake this worker."""
-        self._look_at = self._renew_at = self._try_at = 0
+        self._retired_as = 0
+        """The incarnation that has told the store that it claims no more."""
+        self._load = Load(membership.work.tasks)
+        self._look_at = self._renew_at = self._try_at = self._tell_at = 0
         self._drained_by: int | None = None
         self._listener: asyncio.Task[None] | None = None
         self._listening: tuple[tuple[int, int], int] = ((0, 0), 0)
@@ -124,8 +131,9 @@ class Worker:
                 await (self._fill() if self._drained_by is None else self._retire())
                 await self._renew()
             except StoreUnavailable as error:
-                self._membership.note_trouble(error)
+                self._membership.standing.note_trouble(error)
                 self._try_at = self._store.now() + int(RETRY_AFTER * (1 + random.random()))
+        self._tell()
         if not self._is_done():
             await self._rest()
 
@@ -154,12 +162,21 @@ class Worker:
             self._note_end(attempt)
 
     async def _retire(self) -> None:
-        """Be woken for no task any more: others are, instead. Every task that is submitted asks for its kind, so the
-        last claim asks for no tag; one whose answer was lost is sent again, and what it had taken is given back."""
-        if self._unanswered or self._idle:
-            self._be_idle(False)
-            if self._permit[0] == self._membership.incarnation:
-                await self._claim((), steal=False)
+        """Be woken for no task any more: others are, instead. What a claim had taken whose answer was lost is given
+        back."""
+        self._be_idle(False)
+        if self._retired_as == self._membership.incarnation or self._permit[0] != self._membership.incarnation:
+            return
+        retirement = self._retirement()
+        if isinstance(await self._run(retirement), Claimed):
+            self._retired_as, self._unanswered = retirement.incarnation, False
+
+    def _retirement(self) -> Claim:
+        """The last claim, for no task: as the one before where its answer was lost."""
+        if not self._unanswered:
+            self._next_permit()
+        self._unanswered = True
+        return Claim(*self._permit, most=0)
 
     async def _report(self) -> None:
         """Tell how attempts ended."""
@@ -168,6 +185,7 @@ class Worker:
             finished = await self._run(Finish(told[0][0], tuple(end for _, end in told)))
             if isinstance(finished, Finished):
                 del self._ends[: len(told)]
+                self._load.reported(finished)
                 if self._job.until_idle:  # one that failed may be ready again
                     self._be_idle(False)
 
@@ -184,14 +202,14 @@ class Worker:
     async def _fill(self) -> None:
         """Claim tasks for the free slots, until there are none of either."""
         while self._free > 0 and not self._idle:
-            claimed = await self._claim((*self._kinds.tags(), *self._job.tags), steal=self._job.steal)
+            claimed = await self._claim()
             if not isinstance(claimed, Claimed):
                 continue
             if claimed.tasks:
                 self._pace.found()
             else:
                 self._be_idle(True)
-                due = claimed.at.mono + self._pace.next_look()
+                due = self._pace.nothing(claimed.at.mono)
                 self._look_at = due if claimed.check_at is None else min(due, claimed.check_at)
 
     def _be_idle(self, idle: bool) -> None:
@@ -202,24 +220,28 @@ class Worker:
         else:
             self._membership.waiters.discard(self._permit)
 
-    async def _claim(self, tags: tuple[str, ...], *, steal: bool) -> Claimed | None:
+    async def _claim(self) -> Claimed | None:
         if not self._unanswered:
-            self._store.forget(self._permit)
-            self._permit = (self._membership.incarnation, next(self._membership.seqs))
+            self._next_permit()
         self._unanswered = True
-        most = min(self._free, MOST_CLAIMED)
-        claimed = await self._run(Claim(*self._permit, most, steal, self._pace.min_gain, tags))
+        most, tags = min(self._free, MOST_CLAIMED), (*self._kinds.tags(), *self._job.tags)
+        claimed = await self._run(Claim(*self._permit, most, self._job.steal, self._pace.min_gain, tags))
         self._unanswered = False
         if not isinstance(claimed, Claimed):
             return None
         for task in claimed.tasks:
-            self._begin(Attempt(self._membership, self._permit, task, claimed.at.mono))
+            self._begin(Attempt(self._membership, self._permit, task, claimed.at))
         return claimed
+
+    def _next_permit(self) -> None:
+        self._store.forget(self._permit)
+        self._permit = (self._membership.incarnation, next(self._membership.seqs))
 
     def _begin(self, attempt: Attempt) -> None:
         if not self._attempts:
             self._renew_at = self._store.now() + RENEW_EVERY
         self._attempts[attempt.claimed.epoch] = attempt
+        self._load.changed = True
         if attempt.claimed.cancel:
             attempt.refuse()
             self._note_end(attempt)
@@ -240,6 +262,7 @@ class Worker:
         if not attempt.is_over or attempt.claimed.epoch not in self._attempts:
             return
         del self._attempts[attempt.claimed.epoch]
+        self._load.returned(attempt, self._store.now())
         if attempt.end is not None:
             self._ends.append((attempt.permit[0], attempt.end))
 
@@ -257,15 +280,24 @@ class Worker:
         held = tuple(attempt.held() for attempt in by_name.values())
         renewed = await self._run(Renew(self._membership.incarnation, held))
         if isinstance(renewed, Renewed):
+            for told in held:
+                by_name[told.task].running.told(told.progress)
             for task in renewed.cancelled:
                 by_name[task].cancel()
             for task in renewed.lost:
                 self._drop(by_name[task])
 
+    def _tell(self) -> None:
+        """Have the other instances told what this worker is at."""
+        now = self._store.now()
+        if self._load.changed and now >= self._tell_at:
+            self._tell_at, self._load.changed = now + TELL_EVERY, False
+            self._membership.work.note_tasks(self._load.shown(self._attempts.values()))
+
     async def _run(self, op: Operation[Any]) -> Any:
         """Have the store decide; a fenced instance loses what it ran, and joins anew."""
         result = await self._store.run(op)
-        self._membership.answered(result)
+        self._membership.standing.answered(result)
         if isinstance(result, Fenced):
             await asyncio.to_thread(self._membership.rejoin, self._permit[0])
             self._drop_those_of_old()
@@ -286,6 +318,8 @@ class Worker:
             until.append(self._renew_at)
         if self._idle:
             until.append(self._look_at)
+        if self._load.changed:
+            until.append(self._tell_at)
         if self._drained_by is not None and self._drained_by > now:
             until.append(self._drained_by)
         until += [attempt.deadline for attempt in self._attempts.values()]
@@ -323,11 +357,13 @@ class Worker:
             stopped = self._release_all()
             with suppress(CrossInstanceError):
                 await self._retire()
-            stopped += self._release_all()  # what the last claim had taken
             await asyncio.gather(*(attempt.returned() for attempt in stopped))
             with suppress(CrossInstanceError):
                 await self._report()
         finally:
+            if self._unanswered and self._permit[0] == self._membership.incarnation:
+                self._membership.later(self._retirement())
+            self._membership.work.note_tasks(self._load.at_rest())
             while self._ends:
                 told = self._portion()
                 self._membership.later(Finish(told[0][0], tuple(end for _, end in told)))

@@ -1,32 +1,27 @@
 """`cross-instance demo`: four real processes share one account, first each by itself, then together.
 
 With `--hidden`, three of them find a limit that nobody has told them (`hidden`). Read `scene` for what is played,
-`performance` for how, `figures` for what is counted, `view` for what is shown; `provider` and `worker` are the
-processes, `processes` starts and ends them.
+`performance` for how, `figures` for what is counted, `view` for what is shown; `provider`, `hidden_provider` and
+`worker` are the processes, `cli.processes` starts and ends them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
 
 from cross_instance.cli.demo.scene import HIDDEN_PARTS, HIDDEN_SECONDS, PARTS, SECONDS
+from cross_instance.cli.processes import private_folder, started, until_terminated
 from cross_instance.errors import CrossInstanceError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from cross_instance.cli.demo.figures import RunFigures
 
 NEEDED = ("openai", "httpx2")
-TERMINATED = 143
-"""Exit code after SIGTERM, as a shell reports it."""
 
 
 @click.command()
@@ -49,55 +44,33 @@ def demo(*, seconds: float | None, hidden: bool, as_json: bool) -> None:
             f"the demo needs {' and '.join(missing)}; install the package with its extra `demo`: pip install '.[demo]'"
         )
     if hidden:
-        sys.exit(asyncio.run(_found(seconds or HIDDEN_SECONDS, as_json=as_json)))
-    alone, shared = asyncio.run(_both(seconds or SECONDS))
+        sys.exit(asyncio.run(until_terminated(_found(seconds or HIDDEN_SECONDS, as_json=as_json))))
+    alone, shared = asyncio.run(until_terminated(_both(seconds or SECONDS)))
     click.echo(_as_json(alone, shared) if as_json else _as_text(alone, shared))
     sys.exit(1 if shared.rate_limited else 0)
 
 
 async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
     from cross_instance.cli.demo.performance import perform
-    from cross_instance.cli.demo.processes import started
     from cross_instance.cli.demo.view import ALONE, SHARED, watching
 
-    with _ended_by_sigterm():
-        async with started("worker", *(part.name for part in PARTS)) as workers:
+    with private_folder() as folder:
+        async with started("demo.worker", *(part.name for part in PARTS)) as workers:
             with watching(ALONE, seconds / 2) as watch:
-                alone = await perform(workers, seconds / 2, watch, shared=False)
+                alone = await perform(workers, seconds / 2, folder, watch, shared=False)
             with watching(SHARED, seconds) as watch:
-                return alone, await perform(workers, seconds, watch, shared=True)
+                return alone, await perform(workers, seconds, folder, watch, shared=True)
 
 
 async def _found(seconds: float, *, as_json: bool) -> int:
     """Find the hidden limit, and show how; the exit code."""
     from cross_instance.cli.demo.hidden import find, json_of, text_of
-    from cross_instance.cli.demo.processes import started
 
-    with _ended_by_sigterm():
-        async with started("worker", *(part.name for part in HIDDEN_PARTS)) as workers:
-            search = await find(workers, seconds)
+    with private_folder() as folder:
+        async with started("demo.worker", *(part.name for part in HIDDEN_PARTS)) as workers:
+            search = await find(workers, seconds, folder)
     click.echo(json_of(search) if as_json else text_of(search))
     return 0 if search.found is not None else 1
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo in order, as Ctrl-C does."""
-    task = asyncio.current_task()
-    assert task is not None
-    terminated = asyncio.Event()
-
-    def terminate() -> None:
-        terminated.set()
-        task.cancel()
-
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminate)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if terminated.is_set():
-            sys.exit(TERMINATED)
-        raise
 
 
 def _as_text(alone: RunFigures, shared: RunFigures) -> str:

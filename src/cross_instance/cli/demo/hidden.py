@@ -9,33 +9,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
 import msgspec
 
-from cross_instance.cli.demo.performance import EVERY, listen, shut_off, signal, statistics_of
-from cross_instance.cli.demo.processes import started
+from cross_instance.cli.demo.performance import EVERY, listen, statistics_of
 from cross_instance.cli.demo.scene import (
     FOUND,
     HIDDEN_BURST,
     HIDDEN_PARTS,
     HIDDEN_PER_MINUTE,
     Ended,
+    Part,
     Plan,
     own_files,
 )
 from cross_instance.cli.explaining import explanations, text_of as explained_text
+from cross_instance.cli.processes import brief_all, started, tell_all
 from cross_instance.config import load_settings
 from cross_instance.rules.operations import LearnedState, Snapshot, World
 from cross_instance.stores.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
-    from cross_instance.cli.demo.processes import Child
+    from cross_instance.cli.processes import Child
 
 LINE_EVERY = 5.0
 """Seconds between the lines of the table."""
@@ -61,19 +61,16 @@ class Search(msgspec.Struct, frozen=True):
     learned: str
 
 
-async def find(workers: Sequence[Child], seconds: float) -> Search:
+async def find(workers: Sequence[Child], seconds: float, folder: Path) -> Search:
     """Have three processes work against a hidden limit. Raises `DemoError`."""
-    with TemporaryDirectory(prefix="cross-instance-demo-", ignore_cleanup_errors=True) as folder:
-        shut_off(Path(folder))
-        async with started("provider", "hidden") as (provider,):
-            url = (await provider.hear()).decode()
-            for worker, part in zip(workers, HIDDEN_PARTS, strict=True):
-                files = own_files()
-                await worker.tell(
-                    msgspec.json.encode(Plan(part.name, part.tasks, True, f"{url}/v1", folder, files, hidden=True))
-                )
-                await worker.hear()
-            return await _watched(workers, seconds, url, Path(folder))
+    async with started("demo.hidden_provider", "provider") as (provider,):
+        url = (await provider.hear()).decode()
+        await brief_all(workers, [_plan(part, url, str(folder)) for part in HIDDEN_PARTS])
+        return await _watched(workers, seconds, url, folder)
+
+
+def _plan(part: Part, url: str, folder: str) -> bytes:
+    return msgspec.json.encode(Plan(part.name, part.tasks, True, f"{url}/v1", folder, own_files(), hidden=True))
 
 
 async def _watched(workers: Sequence[Child], seconds: float, url: str, folder: Path) -> Search:
@@ -82,7 +79,7 @@ async def _watched(workers: Sequence[Child], seconds: float, url: str, folder: P
     begun, calls = time.monotonic(), list[Ended]()
     moments, found = list[Moment](), None
     store = EmbeddedStore(load_settings(folder, environ={}, home=folder).runtime_dir)
-    await signal(workers)
+    await tell_all(workers)
     listeners = [asyncio.ensure_future(listen(worker, calls)) for worker in workers]
     try:
         while (at := time.monotonic() - begun) < seconds:
@@ -97,7 +94,7 @@ async def _watched(workers: Sequence[Child], seconds: float, url: str, folder: P
                 listener.result()
         world = await asyncio.to_thread(store.run, Snapshot())
         moments.append(await _moment(store, url, seconds))
-        await signal(workers)
+        await tell_all(workers)
         await asyncio.gather(*listeners)
     finally:
         for listener in listeners:

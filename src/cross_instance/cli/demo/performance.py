@@ -5,62 +5,47 @@ from __future__ import annotations
 import asyncio
 import time
 from http.client import HTTPConnection
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from cross_instance.cli.demo.figures import Seen, run_figures
-from cross_instance.cli.demo.processes import started
-from cross_instance.cli.demo.scene import OVER, PARTS, Ended, Plan, own_files
+from cross_instance.cli.demo.scene import PARTS, Ended, Plan, own_files
+from cross_instance.cli.processes import OVER, brief_all, started, tell_all
 from cross_instance.testing.provider.statistics import Record, Statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from cross_instance.cli.demo.figures import RunFigures
-    from cross_instance.cli.demo.processes import Child
+    from cross_instance.cli.processes import Child
 
     Watch = Callable[[Statistics | None, Mapping[str, Sequence[Ended]]], None]
     """Called a few times a second with what has been seen so far; None before the start signal."""
 
 T = TypeVar("T")
 
-_OVER = msgspec.json.encode(OVER)
-
 EVERY = 0.2
 """Seconds between two looks at the provider's figures."""
 
 
-async def perform(workers: Sequence[Child], seconds: float, watch: Watch, *, shared: bool) -> RunFigures:
+async def perform(workers: Sequence[Child], seconds: float, folder: Path, watch: Watch, *, shared: bool) -> RunFigures:
     """Have the four processes work for so many seconds, sharing or each by itself. Raises `DemoError`."""
     calls: dict[str, list[Ended]] = {worker.name: [] for worker in workers}
     watch(None, calls)
-    with TemporaryDirectory(prefix="cross-instance-demo-", ignore_cleanup_errors=True) as folder:
-        shut_off(Path(folder))
-        async with started("provider", "provider") as (provider,):
-            url = (await provider.hear()).decode()
-            await asyncio.gather(*(_brief(worker, url, folder, shared=shared) for worker in workers))
-            seen, ended = await _watched(seconds, url, workers, calls, watch)
-            return run_figures(seen, await statistics_of("GET", url), ended)
+    async with started("demo.provider", "provider") as (provider,):
+        url = (await provider.hear()).decode()
+        await brief_all(workers, [_plan(worker.name, url, str(folder), shared=shared) for worker in workers])
+        seen, ended = await _watched(seconds, url, workers, calls, watch)
+        return run_figures(seen, await statistics_of("GET", url), ended)
 
 
-def shut_off(folder: Path) -> None:
-    """A configuration of its own keeps those of the folders above out."""
-    config = folder / ".pi" / "config.json"
-    config.parent.mkdir()
-    config.write_text("{}\n")
-
-
-async def _brief(worker: Child, url: str, folder: str, *, shared: bool) -> None:
-    """Tell a worker its plan, and wait until it is ready."""
-    place = [part.name for part in PARTS].index(worker.name)
+def _plan(name: str, url: str, folder: str, *, shared: bool) -> bytes:
+    place = [part.name for part in PARTS].index(name)
     part, files = PARTS[place], own_files()[place :: len(PARTS)]
-    plan = Plan(part.name, part.tasks, shared, f"{url}/v1", folder, files)
-    await worker.tell(msgspec.json.encode(plan))
-    await worker.hear()
+    return msgspec.json.encode(Plan(part.name, part.tasks, shared, f"{url}/v1", folder, files))
 
 
 async def _watched(
@@ -69,7 +54,7 @@ async def _watched(
     """Start the workers, watch until the time is over, and stop them; what provider and workers had seen then."""
     await statistics_of("DELETE", url)
     end = time.monotonic() + seconds
-    await signal(workers)
+    await tell_all(workers)
     listeners = [asyncio.ensure_future(listen(worker, calls[worker.name])) for worker in workers]
     try:
         while (left := end - time.monotonic()) > 0:
@@ -79,7 +64,7 @@ async def _watched(
                 listener.result()
         statistics = await statistics_of("GET", url)
         ended = {name: tuple(of_one) for name, of_one in calls.items()}
-        await signal(workers)
+        await tell_all(workers)
         await asyncio.gather(*listeners)
     finally:
         for listener in listeners:
@@ -87,16 +72,10 @@ async def _watched(
     return Seen(statistics, statistics.elapsed - await _first_request(url)), ended
 
 
-async def signal(workers: Sequence[Child]) -> None:
-    """The signal to start, and the one to stop."""
-    for worker in workers:
-        await worker.tell(b"")
-
-
 async def listen(worker: Child, calls: list[Ended]) -> None:
     """Collect calls until the worker's run is over."""
     async for line in worker.lines():
-        if line.strip() == _OVER:
+        if line.strip() == OVER:
             return
         calls.append(msgspec.json.decode(line, type=Ended))
 

@@ -57,12 +57,8 @@ HIDDEN_PARTS = (Part("agent-1", 12), Part("agent-2", 12), Part("agent-3", 12))
 PARTS = (Part("batch-job", 40), Part("terminal-1", 1), Part("terminal-2", 1), Part("terminal-3", 1))
 
 
-READY, OVER = "ready", "over"
-"""What a worker says before and after each run."""
-
-
 class Plan(msgspec.Struct, frozen=True):
-    """What a worker is told before a run; `folder` is private to the run. `hidden`: nothing is known of the limits."""
+    """What a worker is told before a run; `folder` is private to the demo. `hidden`: nothing is known of the limits."""
 
     name: str
     tasks: int

@@ -8,14 +8,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Group
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from cross_instance.cli.demo.figures import percentiles, seconds_text, summary
 from cross_instance.cli.demo.scene import BURST, PARTS, REQUESTS_PER_MINUTE, ceiling
+from cross_instance.cli.showing import showing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,17 +33,8 @@ SHARED = "2/2  sharing: the same, with http_client=runtime.http_client()"
 @contextmanager
 def watching(title: str, seconds: float) -> Iterator[Watch]:
     """Show one run; what is yielded is told what has been seen."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.print(f"{title}, {seconds:g} s", highlight=False)
-        yield lambda _seen, _calls: None
-        return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-
-        def watch(seen: Statistics | None, calls: Mapping[str, Sequence[Ended]]) -> None:
-            live.update(picture(title, seconds, seen, calls), refresh=True)
-
-        yield watch
+    with showing(f"{title}, {seconds:g} s") as show:
+        yield lambda seen, calls: show(picture(title, seconds, seen, calls))
 
 
 def picture(title: str, seconds: float, seen: Statistics | None, calls: Mapping[str, Sequence[Ended]]) -> Group:

@@ -11,7 +11,6 @@ It summarises files with OpenAI's own SDK, with nothing changed but, in the shar
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from contextlib import asynccontextmanager
 from itertools import cycle
@@ -22,17 +21,8 @@ import msgspec
 import openai
 
 from cross_instance import AsyncRuntime
-from cross_instance.cli.demo.processes import report
-from cross_instance.cli.demo.scene import (
-    BURST,
-    EXCERPT,
-    MODEL,
-    OVER,
-    READY,
-    REQUESTS_PER_MINUTE,
-    Ended,
-    Plan,
-)
+from cross_instance.cli.demo.scene import BURST, EXCERPT, MODEL, REQUESTS_PER_MINUTE, Ended, Plan
+from cross_instance.cli.processes import OVER, READY, obey, report
 from cross_instance.config import load_settings
 
 if TYPE_CHECKING:
@@ -46,16 +36,13 @@ if TYPE_CHECKING:
 API_KEY = "demo"
 """The provider takes any."""
 
-LONGEST_LINE = 1 << 20
-"""Bytes of a plan."""
-
 
 def settings_of(plan: Plan) -> Settings:
     """Settings of the demo alone: nothing of the user's is read, nothing of it is left behind."""
     folder = Path(plan.folder)
-    known = {"openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]}}
-    unknown = {"openai": {"baseUrls": [plan.base_url]}}
-    return load_settings(folder, environ={}, home=folder, providers=unknown if plan.hidden else known)
+    known = {} if plan.hidden else {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST}
+    providers = {"openai": {**known, "baseUrls": [plan.base_url]}}
+    return load_settings(folder, environ={}, home=folder, providers=providers)
 
 
 @asynccontextmanager
@@ -74,34 +61,21 @@ async def opened(plan: Plan) -> AsyncIterator[openai.AsyncOpenAI]:
             yield client
 
 
-async def _main() -> None:
-    reader, commands = await _standard_input(), asyncio.Queue[bytes]()
-    async with asyncio.TaskGroup() as group:
-        serving = group.create_task(_serve(commands))
-        async for line in reader:
-            commands.put_nowait(line)
-        serving.cancel()
-
-
-async def _serve(commands: asyncio.Queue[bytes]) -> None:
-    while True:
-        await _run(msgspec.json.decode(await commands.get(), type=Plan), commands)
-        report(msgspec.json.encode(OVER))
-
-
-async def _run(plan: Plan, commands: asyncio.Queue[bytes]) -> None:
+async def _run(order: bytes, lines: asyncio.Queue[bytes]) -> None:
     """Work by the plan between two signals; ready is who has a connection, and the SDK loaded as far as it will be."""
+    plan = msgspec.json.decode(order, type=Plan)
     async with opened(plan) as client:
         await client.models.list()
         chat = client.chat.completions
-        report(msgspec.json.encode(READY))
-        await commands.get()
+        report(READY)
+        await lines.get()
         files = cycle(plan.files)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(_summarise_all(chat, files)) for _ in range(plan.tasks)]
-            await commands.get()
+            await lines.get()
             for task in tasks:
                 task.cancel()
+    report(OVER)
 
 
 async def _summarise_all(chat: AsyncCompletions, files: Iterator[str]) -> None:
@@ -130,11 +104,5 @@ def _excerpt(file: str) -> str:
     return Path(file).read_text(encoding="utf-8", errors="replace")[:EXCERPT]
 
 
-async def _standard_input() -> asyncio.StreamReader:
-    reader = asyncio.StreamReader(LONGEST_LINE)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    return reader
-
-
 if __name__ == "__main__":
-    asyncio.run(_main())
+    asyncio.run(obey(_run))

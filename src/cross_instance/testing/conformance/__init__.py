@@ -31,6 +31,7 @@ from cross_instance.testing.conformance import (
     settlement,
     stealing,
     task_keeping,
+    task_wakes,
     tasks,
 )
 from cross_instance.testing.conformance.asynchronous import AsyncLaw, blocking
@@ -44,7 +45,7 @@ from cross_instance.testing.conformance.task_storm import task_storm_law
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-TASKS = (tasks, stealing, task_keeping)
+TASKS = (tasks, stealing, task_keeping, task_wakes)
 PERMITS = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, broadcasts, delivery, learning)
 THEMES = (*PERMITS, *TASKS)
 SEEDS = range(4)

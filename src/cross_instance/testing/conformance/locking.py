@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cross_instance.rules.operations import SECOND, Fenced, Lock, Sweep
+from cross_instance.rules.operations import DAY, SECOND, Fenced, Lock, Sweep
 from cross_instance.testing.conformance.law import Need, law
 from cross_instance.testing.conformance.scene import Actor, Scene, require
 
@@ -56,3 +56,19 @@ def the_dead_hold_no_locks(scene: Scene) -> None:
     require(isinstance(scene.run(Lock(dead.incarnation, "r", "t1", SECOND)), Fenced), "nor take anything")
     second = other.lock("r", "t2")
     require(second.mine and second.lock.fence > first.lock.fence, "the living one has it, with a larger fence")
+
+
+@law(Need.CLOCK)
+def fences_outlive_the_locks_that_are_forgotten(scene: Scene) -> None:
+    """A lock that nobody has held for long is forgotten; its next fence is larger all the same, whatever the clock."""
+    one = Actor(scene, "a")
+    first = one.lock("r", "t1")
+    require(one.unlock("r", "t1").known, "it is given back")
+    for _ in range(3):
+        scene.pass_time(20 * SECOND)
+        require(not scene.run(Sweep()).removed, "nobody is silent")
+        one.beat()
+    require(scene.clock is not None, "time is ours")
+    scene.clock.wall -= DAY  # type: ignore[union-attr]  # as was just said
+    second = one.lock("r", "t2")
+    require(second.mine and second.lock.fence > first.lock.fence, f"{second.lock} has the larger fence")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cross_instance.rules.operations import SECOND, Priority, Sweep, TaskState
+from cross_instance.rules.operations import DAY, SECOND, Outcome, Priority, Signals, Sweep, TaskState
 from cross_instance.testing.conformance.law import Need, law
 from cross_instance.testing.conformance.scene import ACCOUNT, Scene, requests, require, slots
 from cross_instance.testing.conformance.workers import Worker, look, push, queues
@@ -56,11 +56,14 @@ def only_what_may_be_stolen_is(scene: Scene) -> None:
     thief = Worker(scene, "b")
     push(scene, "kept", queue="a", stealable=False)
     push(scene, "tagged", queue="a", tags=("gpu",))
+    push(scene, "kept too", queue="a", stealable=False)
+    (shown,) = queues(scene).queues
+    require((sum(shown.queued), shown.stealable_tasks) == (3, 1), f"how many may be is shown: {shown}")
     require(not thief.take(9, steal=True), "neither")
     require(thief.take(9, steal=True, tags=("gpu",)) == ["tagged"], "who is able to")
     push(scene, "anyone's")
     require(thief.claim(steal=True).victim == "", "what is common is not stolen")
-    require(Worker(scene, "a").take(9) == ["kept"], "and the owner has its own")
+    require(Worker(scene, "a").take(9) == ["kept", "kept too"], "and the owner has its own")
 
 
 @law()
@@ -90,6 +93,19 @@ def what_a_limit_holds_back_is_not_stolen(scene: Scene) -> None:
     holder.settle()
 
 
+@law(Need.CLOCK)
+def what_a_pause_holds_back_is_not_stolen(scene: Scene) -> None:
+    """While the provider has asked for a pause, nobody would get a permit; afterwards all is as before."""
+    owner, thief = Worker(scene, "a"), Worker(scene, "b")
+    owner.publish(slots(1), requests(100))
+    push(scene, "t", queue="a", account=ACCOUNT)
+    owner.hold().settle(Outcome.REJECTED, signals=Signals(retry_after=20 * SECOND))
+    scene.pass_time(20 * SECOND - 1)
+    require(not thief.take(steal=True), "the pause is what holds everyone back")
+    scene.pass_time(SECOND)
+    require(thief.take(steal=True) == ["t"], "now it is over")
+
+
 @law()
 def thefts_are_counted(scene: Scene) -> None:
     """Who took how many from whom, and who tried; where there is nothing to take, nothing is counted."""
@@ -112,3 +128,20 @@ def a_thief_owns_what_it_took(scene: Scene) -> None:
     require(thief.end("t1").state is TaskState.DONE, "it ends it")
     scene.run(Sweep(dead=(thief.incarnation,)))
     require(Worker(scene, "a").take(9) == ["t2", "t3"], "it is back in its place")
+
+
+@law(Need.CLOCK)
+def thefts_are_forgotten(scene: Scene) -> None:
+    """What nobody has added to for a day is counted no more: the table does not grow for ever."""
+    thief, other = Worker(scene, "b"), Worker(scene, "c")
+    push(scene, *(f"t{number}" for number in range(9)), queue="a")
+    thief.take(steal=True)
+    other.take(steal=True)
+    scene.pass_time(DAY - SECOND)
+    scene.run(Sweep())
+    Worker(scene, "b").take(steal=True)
+    require(len(queues(scene).steals) == 4, "a day is not over")
+    scene.pass_time(SECOND)
+    scene.run(Sweep())
+    counted = [(theft.thief, theft.victim, theft.tasks) for theft in queues(scene).steals]
+    require(counted == [("b", "", 2), ("b", "a", 2)], f"only what is older than a day is gone: {counted}")

@@ -174,7 +174,7 @@ def figures_of_tasks_are_checked(scene: Scene) -> None:
     require(scene.run(GetTask("good")).info is None, "nothing of it was kept")
     for op in (
         Claim(me, 0),
-        Claim(me, 1, most=0),
+        Claim(me, 1, most=-1),
         Claim(me, 1, most=101),
         Renew(me, (HeldTask("t", 1, bytes(4_097)),)),
         Finish(me, (TaskEnd("t", 1, TaskOutcome.DIED),)),

@@ -150,7 +150,9 @@ class Crowd:
     def _claim(self) -> Claim:
         self.seq += self.random.random() < 0.9
         steal, gain = self.random.random() < 0.5, self.random.choice((0, 0, 3 * SECOND))
-        return Claim(self._anyone(), self.seq, self.random.choice((1, 1, 2, 9)), steal, gain, self.random.choice(TAGS))
+        return Claim(
+            self._anyone(), self.seq, self.random.choice((0, 1, 1, 1, 2, 9)), steal, gain, self.random.choice(TAGS)
+        )
 
     def _finish(self) -> Finish:
         outcomes = [outcome for outcome in TaskOutcome if self.random.random() < 0.9 or outcome is TaskOutcome.DONE]

@@ -8,7 +8,6 @@ from cross_instance.rules.operations import (
     DAY,
     SECOND,
     Acquire,
-    CancelTask,
     Fenced,
     Finish,
     GetTask,
@@ -21,7 +20,6 @@ from cross_instance.rules.operations import (
     Renew,
     Renewed,
     Requeue,
-    Result,
     SetQueue,
     Sweep,
     TaskEnd,
@@ -274,40 +272,3 @@ def tasks_twice(scene: Scene) -> None:
     require(len(look(scene, "t2").attempts) == 1, "and one attempt")
     scene.run(claim)
     require(not worker.take(), "an old claim is given nothing new")
-
-
-@law()
-def those_who_wait_are_woken(scene: Scene) -> None:
-    """A task wakes its queue's idle worker or another that may take it, its end those who watch it."""
-    own, other = Worker(scene, "a"), Worker(scene, "b")
-    for worker in (own, other):
-        scene.run(worker.next_claim(steal=True))
-    idle = {worker.incarnation: worker.seq for worker in (own, other)}
-    require(not push(scene, "t0", queue="a", tags=("gpu",)).wakes, "nobody is able to do it")
-    woken = _woken(push(scene, "t1", queue="a"))
-    require(woken == [(own.incarnation, idle[own.incarnation])], f"its own worker first: {woken}")
-    woken = _woken(push(scene, "t2", "t3", queue="a"))
-    require(woken == [(other.incarnation, idle[other.incarnation])], f"then one who steals, once: {woken}")
-    scene.run(GetTask("t1", watcher=(other.incarnation, 77)))
-    own.take()
-    woken = _woken(scene.run(CancelTask("t1")))
-    require(woken == [(own.incarnation, own.seq)], f"the owner of what is to be cancelled: {woken}")
-    end = TaskEnd("t1", own.running["t1"].epoch)
-    woken = _woken(scene.run(Finish(own.incarnation, (end,))))
-    require(woken == [(other.incarnation, 77)], f"who waits for its end: {woken}")
-
-
-@law()
-def a_delayed_task_sets_a_timer(scene: Scene) -> None:
-    """Of those who are idle one is told when a delayed task will be ready; it stays idle until then."""
-    worker = Worker(scene, "a")
-    worker.take()
-    pushed = push(scene, "later", delay=3600 * SECOND)
-    expected = [(worker.incarnation, worker.seq, pushed.at.mono + 3600 * SECOND)]
-    told = [(wake.incarnation, wake.seq, wake.at) for wake in pushed.wakes]
-    require(told == expected, f"its timer is set: {told}")
-    require(_woken(push(scene, "now")) == [(worker.incarnation, worker.seq)], "and it is woken for the next")
-
-
-def _woken(result: Result) -> list[tuple[int, int]]:
-    return [(wake.incarnation, wake.seq) for wake in result.wakes]

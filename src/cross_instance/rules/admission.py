@@ -20,7 +20,7 @@ from cross_instance.rules import learning_desk as learner, usage
 from cross_instance.rules.learning import Stamp
 from cross_instance.rules.ledger import Ledger, Path, group_node
 from cross_instance.rules.limits import BUCKETS, FREE, charge, hold_of, refill_reserve, uncharge
-from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Kind, Wake
+from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Kind, Source, Wake
 from cross_instance.rules.queue import Order, dequeue, enqueue, first_of_group, order_at, set_asleep
 from cross_instance.rules.records import Flow, Permit, State
 from cross_instance.rules.specs import rebuild
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Candidate = tuple[Order, Permit]
 """A waiter and its place at the node that is being looked at."""
+
+GROWING = (Source.LEARNED, Source.GUESS)
+"""Where slots come from that may grow."""
 
 OFFER = 250_000
 """How long an offer stands, in µs."""
@@ -69,8 +72,9 @@ def _stamp(ledger: Ledger, path: Path, permit: Permit) -> None:
 
 
 def _is_full(node: Node) -> bool:
-    """Whether the last slot is taken: where slots are guessed or learned, that lets them grow."""
-    return any(limit.kind is Kind.CONCURRENCY and node.held >= limit.amount for limit in node.limits)
+    """Whether the last of slots is taken that are guessed or learned: that lets them grow."""
+    slots = (limit for limit in node.limits if limit.kind is Kind.CONCURRENCY and limit.source in GROWING)
+    return any(node.held >= limit.amount for limit in slots)
 
 
 def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:

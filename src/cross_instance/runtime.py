@@ -18,13 +18,13 @@ from __future__ import annotations
 import asyncio
 import os
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import account_names, check_arguments, load_settings, without_password
+from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership import Membership
 from cross_instance.observing import AsyncObserving, Observing
@@ -41,9 +41,6 @@ from cross_instance.threads import in_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    import httpx
-    import httpx2
 
     from cross_instance.config import Settings
     from cross_instance.events import Subscription
@@ -168,13 +165,8 @@ class _Runtime(Generic[PermitT]):
             raise RuntimeError("this runtime is closed")
         return self.settings.enabled
 
-    def _http(self, name: str, library: str) -> Any:
-        if library not in {"httpx", "httpx2"}:
-            raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
-        return getattr(import_module(f"cross_instance.clients.{library}"), name)
 
-
-class Runtime(TaskMethods, Locking, Observing, _Runtime[Permit]):
+class Runtime(TaskMethods, Locking, Observing, HttpClients, _Runtime[Permit]):
     """An instance at a store, and its permits.
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
@@ -210,22 +202,6 @@ class Runtime(TaskMethods, Locking, Observing, _Runtime[Permit]):
         self.join()
         return self._membership.run(op)
 
-    def http_client(
-        self,
-        provider: str | None = None,
-        library: str = "httpx2",
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx2.Client | httpx.Client:
-        """A client for SDKs whose model calls each take a permit.
-
-        `provider`: None knows it from the host. `library`: "httpx2", or "httpx" for older SDKs; `options` are those
-        of its `Client`. Raises `ImportError` where the library is not installed.
-        """
-        made = self._http("client", library)(self, provider, account, **options)
-        return cast("httpx2.Client | httpx.Client", made)
-
     def __enter__(self) -> Self:
         self.join()
         return self
@@ -234,7 +210,7 @@ class Runtime(TaskMethods, Locking, Observing, _Runtime[Permit]):
         self.close()
 
 
-class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, _Runtime[AsyncPermit]):
+class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncHttpClients, _Runtime[AsyncPermit]):
     """The same for asyncio; its arguments are those of `Runtime`.
 
     Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.
@@ -305,18 +281,6 @@ class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, _Runtime[Asyn
         result = await self.store.run(op)
         self._membership.standing.answered(result)
         return result
-
-    def http_client(
-        self,
-        provider: str | None = None,
-        library: str = "httpx2",
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx2.AsyncClient | httpx.AsyncClient:
-        """A client for asynchronous SDKs whose model calls each take a permit; see `Runtime.http_client`."""
-        made = self._http("async_client", library)(self, provider, account, **options)
-        return cast("httpx2.AsyncClient | httpx.AsyncClient", made)
 
     async def __aenter__(self) -> Self:
         await self.join()

@@ -15,7 +15,7 @@ import time
 from contextlib import asynccontextmanager
 from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import msgspec
 import openai
@@ -28,7 +28,6 @@ from cross_instance.config import load_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    import httpx2
     from openai.resources.chat.completions import AsyncCompletions
 
     from cross_instance.config import Settings
@@ -54,7 +53,7 @@ async def opened(plan: Plan) -> AsyncIterator[openai.AsyncOpenAI]:
             yield client
         return
     async with AsyncRuntime(plan.name, settings=settings_of(plan)) as runtime:
-        http = cast("httpx2.AsyncClient", runtime.http_client())
+        http = runtime.http_client()
         async with openai.AsyncOpenAI(
             base_url=plan.base_url, api_key=API_KEY, default_headers=name, http_client=http
         ) as client:

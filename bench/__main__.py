@@ -1,7 +1,7 @@
 """`python -m bench`: measure every row beside its floor and peers, and write the results.
 
 A run of all rows at full scale writes RESULTS.md, results.json and results.png beside this file; any other run writes
-them only where `--output` says. Both print the report.
+them only where `--output` says, or puts its rows among those kept there (`--merge`). All print the report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import msgspec
 from bench import machine, picture
 from bench.measuring import FULL, QUICK, interleave
 from bench.report import markdown
-from bench.results import Results, RowResult
+from bench.results import Results, RowResult, merged
 from bench.rows import ROWS
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ def _tell(line: str) -> None:
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each row.")
 @click.option("--quick", is_flag=True, help="Do less in each round: a look, not a result.")
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the results.")
-def main(only: str | None, rounds: int | None, quick: bool, output: Path | None) -> None:
+@click.option("--merge", is_flag=True, help="Put these rows among the results kept beside this file, or in `--output`.")
+def main(only: str | None, rounds: int | None, quick: bool, output: Path | None, merge: bool) -> None:
     """Measure, print, write."""
     known = {row.name: row for row in ROWS}
     names = list(known) if only is None else only.split(",")
@@ -86,9 +87,13 @@ def main(only: str | None, rounds: int | None, quick: bool, output: Path | None)
     results = run([known[name] for name in names], QUICK if quick else FULL, rounds)
     click.echo(markdown(results))
     whole = only is None and rounds is None and not quick
-    folder = HERE if whole and output is None else output
+    folder = HERE if (whole or merge) and output is None else output
     if folder is not None:
-        write(results, folder)
+        write(merged(_kept(folder), results) if merge else results, folder)
+
+
+def _kept(folder: Path) -> Results:
+    return msgspec.json.decode((folder / "results.json").read_bytes(), type=Results)
 
 
 if __name__ == "__main__":

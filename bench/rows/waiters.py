@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from itertools import count
 from statistics import median
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.measuring import Figures, Scale
-    from cross_instance.rules.operations import Operation
+    from cross_instance.rules.operations import AccountSpec, Operation
+    from cross_instance.stores.base import Store
 
 R = TypeVar("R", bound=Result)
 
@@ -37,9 +38,8 @@ WAIT, CANCEL, GRANT, TAKE = "acquire that waits", "cancel", "settle that grants"
 class Queue:
     """One slot and the requests that wait for it, those of many instances mixed."""
 
-    def __init__(self, folder: Path, waiters: int) -> None:
-        spec = settings_in(folder, **ONE_SLOT).account_spec(PROVIDER, "default")
-        self._store = EmbeddedStore(folder / "runtime")
+    def __init__(self, store: Store, spec: AccountSpec, waiters: int) -> None:
+        self._store = store
         members = [join(self._store, spec) for _ in range(INSTANCES)]
         self._revision = members[-1].revision
         self._names = ((member.incarnation, seq) for seq in count(1) for member in members)
@@ -83,20 +83,18 @@ class Queue:
         self._spent[operation].append(time.monotonic_ns() - begun)
         return result
 
-    def close(self) -> None:
-        self._store.close()
-
 
 @contextmanager
 def subjects(scale: Scale, folder: Path) -> Iterator[list[Subject]]:
     names = {0: "queue otherwise empty", scale.waiters: f"cross-instance, {scale.waiters:,} waiters"}
-    queues = {length: Queue(folder / str(length), length) for length in names}
-    yield [
-        Subject(name, Role.OURS if length else Role.FLOOR, partial(queues[length].measure, scale.queue_samples))
-        for length, name in names.items()
-    ]
-    for queue in queues.values():
-        queue.close()
+    spec = settings_in(folder, **ONE_SLOT).account_spec(PROVIDER, "default")
+    with ExitStack() as stack:
+        stores = {length: stack.enter_context(closing(EmbeddedStore(folder / str(length)))) for length in names}
+        queues = {length: Queue(store, spec, length) for length, store in stores.items()}
+        yield [
+            Subject(name, Role.OURS if length else Role.FLOOR, partial(queues[length].measure, scale.queue_samples))
+            for length, name in names.items()
+        ]
 
 
 ROW = Row(

@@ -41,6 +41,8 @@ class Accounts:
     def __init__(self, settings: Settings, named: str, *, reserves: bool = True) -> None:
         self.routes: dict[tuple[str, str, str], Route] = {}
         """By provider, model and account name, as they were asked for."""
+        self.publishing: set[str] = set()
+        """Those whose publication is on its way to the store."""
         self.specs: dict[str, AccountSpec] = {}
         """What was published last, by account."""
         self._settings = settings

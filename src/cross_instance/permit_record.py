@@ -1,6 +1,7 @@
 """What is known of one permit: the request, its state, and how it went. `permits` adds the waiting and the telling.
 
-1. `sent` and `settle` only record; the end makes one operation of what was recorded, once.
+1. `sent` and `settle` only record; the end makes one operation of what was recorded, once. The delay from grant to
+   send counts from the instant at which the store charged: also the way back and the wake-up are part of it.
 2. Nothing is told of a permit that the store does not know, or no longer: of another life of its instance.
 3. A permit that is forgotten warns, and has the heartbeat thread give it back.
 """
@@ -41,6 +42,7 @@ class PermitRecord:
     __slots__ = (
         "_first_token",
         "_granted_ns",
+        "_late",
         "_outcome",
         "_sent_ns",
         "_signals",
@@ -89,7 +91,7 @@ class PermitRecord:
         self.question: Acquire | None = None
         self.state = NEW
         self.waited = 0.0
-        self._granted_ns = self._sent_ns = 0
+        self._granted_ns = self._sent_ns = self._late = 0
         self._outcome: Outcome | None = None
         self._usage: Costs | None = None
         self._signals = NO_SIGNALS
@@ -178,6 +180,7 @@ class PermitRecord:
 
     def _hold(self, granted: Granted) -> None:
         self._granted_ns = time.monotonic_ns()
+        self._late = max(0, self.membership.store.now() - granted.at.mono) + granted.age
         self.waited = granted.waited / SECOND
         self.state = HELD
         self._heard(granted)
@@ -201,7 +204,7 @@ class PermitRecord:
             outcome,
             self._usage,
             self._signals,
-            (sent - self._granted_ns) // 1000,
+            self._late + (sent - self._granted_ns) // 1000,
             (now - sent) // 1000,
             self._first_token,
             getrandbits(32) if outcome in _PAUSING else 0,

@@ -42,7 +42,7 @@ class Permit(PermitRecord):
             return self
         question = self._begin()
         try:
-            answer = membership.store.run(question)
+            answer = membership.store.run(question) if question.revision else None
             if type(answer) is not Granted:
                 answer = self._negotiate(answer)
             self._hold(answer)
@@ -107,7 +107,7 @@ class AsyncPermit(PermitRecord):
         self._store = runtime.store
         question = self._begin()
         try:
-            answer = await self._store.run(question)
+            answer = await self._store.run(question) if question.revision else None
             if type(answer) is not Granted:
                 answer = await self._negotiate(answer)
             self._hold(answer)

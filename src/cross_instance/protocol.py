@@ -22,6 +22,7 @@ from cross_instance.rules.operations import (
     SECOND,
     Acquire,
     Cancel,
+    Configured,
     Fenced,
     Granted,
     Operation,
@@ -147,17 +148,35 @@ def _wait_turn(request: Request, until: int, now: Callable[[], int]) -> Generato
 
 
 def _resolve(request: Request, stale: Stale | None) -> Generator[Step, Any, Answer]:
-    """Ask with the account's present patterns; publish its limits first where this instance has not yet."""
+    """Ask with the account's present patterns; publish its limits first where this instance has not yet.
+
+    Of many that find them unpublished one publishes, and the others ask: their way to the store is behind it.
+    """
     accounts, account = request.membership.accounts, account_key(request.provider, request.account)
+    if account in accounts.publishing:
+        answer: Answer = yield request.operation()
+        if not (isinstance(answer, Stale) and not answer.revision):
+            return answer
+        stale = answer
     if stale is not None and stale.revision:
         accounts.learn(account, stale.revision, stale.patterns)
     elif stale is not None or account not in accounts.published():
-        configured = yield accounts.publication(request.incarnation, account)
+        configured = yield from _publish(request, account)
         if isinstance(configured, Fenced):
             return configured
         request.membership.learn(account, configured)
-    answer: Answer = yield request.operation()
+    answer = yield request.operation()
     return answer
+
+
+def _publish(request: Request, account: str) -> Generator[Step, Any, Configured | Fenced]:
+    accounts = request.membership.accounts
+    accounts.publishing.add(account)
+    try:
+        configured: Configured | Fenced = yield accounts.publication(request.incarnation, account)
+    finally:
+        accounts.publishing.discard(account)
+    return configured
 
 
 # --- drivers -------------------------------------------------------------------------------------------------------

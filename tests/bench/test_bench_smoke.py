@@ -13,12 +13,12 @@ from bench.machine import Machine
 from bench.measuring import Measurement, Role, Row, Scale, Subject, Target, interleave, latencies
 from bench.picture import shown
 from bench.report import markdown, number
-from bench.results import Results, RowResult
-from bench.rows import ROWS, contention, goodput, task_sharing, task_storm, tasks
+from bench.results import Results, RowResult, merged
+from bench.rows import ROWS, contention, goodput, redis, task_sharing, task_storm, tasks
 from bench.strategies import STRATEGIES
 from click.testing import CliRunner
 
-from bench import ours, queues
+from bench import ours, queues, served
 from cross_instance.cli.demo.scene import PARTS
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goodput, "STRATEGIES", STRATEGIES[:1])
     monkeypatch.setattr(goodput, "PARTS", PARTS[:2])
     monkeypatch.setattr(contention, "CONTENDERS", (FLOOR, ours.RUNTIME))
+    monkeypatch.setattr(redis, "TOGETHER", (served.FLOOR_OF_BOTH, served.RUNTIME))
+    monkeypatch.setattr(redis, "SIZES", (1, 2))
     monkeypatch.setattr(tasks, "QUEUES", (queues.OURS,))
     for row in (tasks, task_storm):
         monkeypatch.setattr(row, "WORKERS", 2)
@@ -167,3 +169,30 @@ def test_a_choice_of_rows_is_printed_and_written_where_it_is_asked_for(
     done = CliRunner().invoke(main, ["--only", "waiters", "--rounds", "1", "--quick", "--output", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8").strip() == done.stdout.strip()
+
+
+def test_rows_measured_apart_take_their_places_and_say_so(results: Results) -> None:
+    again = msgspec.structs.replace(results.rows[0], title="Anew")
+    later = msgspec.structs.replace(again, name="later", title="Later")
+    together = merged(results, msgspec.structs.replace(results, started="2026-11-22", rows=(later, again)))
+    assert [row.title for row in together.rows] == ["Anew", "Later"]
+    assert together.started == results.started
+    assert (
+        markdown(together).count(
+            "**Measured apart from the rest (2026-11-22), beside other work: a load average of 0.1"
+        )
+        == 2
+    )
+    assert "Measured apart" not in markdown(results)
+
+
+def test_a_choice_of_rows_is_merged_where_it_is_asked_for(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.__main__.QUICK", TINY)
+    write(results, tmp_path)
+    arguments = ["--only", "waiters", "--rounds", "1", "--quick", "--merge", "--output", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    kept = msgspec.json.decode((tmp_path / "results.json").read_bytes(), type=Results)
+    assert [row.name for row in kept.rows] == ["name", "waiters"]

@@ -276,6 +276,7 @@ def test_where_each_value_came_from(tmp_path: Path) -> None:
         ("redis://user:sec/re@t?x@host/0", "redis://user:***@host/0"),
         ("redis://host/0?db=1&password=secret&x=1", "redis://host/0?db=***&password=***&x=***"),
         ("redis://h/0?pwd=secret", "redis://h/0?pwd=***"),
+        ("redis://h/0?namespace=team-a&password=secret", "redis://h/0?namespace=team-a&password=***"),
         ("https://h/x?sig=secret&secret#secret", "https://h/x?sig=***&***#***"),
         ("redis://:se=cret@h/0", "redis://:***@h/0"),
         ("unix:///run/redis.sock?Auth_Token=secret", "unix:///run/redis.sock?Auth_Token=***"),

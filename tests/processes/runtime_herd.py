@@ -119,7 +119,11 @@ class Herd:
         os.write(self.living[pid], " ".join(map(str, words)).encode() + b"\n")
 
     def stop(self, pid: int, runtime_dir: Path) -> None:
-        """Stop a process somewhere outside the store: inside, it would hold up everybody (and be named as who does)."""
+        """Stop a process; at a store in this folder somewhere outside of it: inside, it would hold up everybody."""
+        if not (runtime_dir / GATE).exists():
+            os.kill(pid, signal.SIGSTOP)
+            assert self._answer(-pid) == 0
+            return
         with (runtime_dir / GATE).open("rb+") as gate:
             while True:
                 os.kill(pid, signal.SIGSTOP)

@@ -69,7 +69,8 @@ def puppet(folder: str, settings: dict[str, Any], name: str | None = None) -> No
 
 def greedy(folder: str, settings: dict[str, Any], name: str, patience: float) -> None:
     """From a line on, when all have joined: take all that can be had, and tell of every event."""
-    store, recovered = EmbeddedStore(Path(folder) / "runtime", patience=patience), ThreadEvent()
+    store = None if "store" in settings else EmbeddedStore(Path(folder) / "runtime", patience=patience)
+    recovered = ThreadEvent()
 
     def hear(event: Event) -> None:
         say(event.kind)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.processes import runtime_log as log, runtime_parts as parts
 from tests.processes.runtime_herd import Herd
+from tests.stores.redis_server import serving
 
 from cross_instance import Runtime
 from cross_instance.rules.operations import Snapshot
@@ -35,8 +36,9 @@ MOMENTS = ("joining", "asking", "granted", "ending", "leaving")
 class Storm:
     """Workers that are killed and replaced, half of them under the same name at once, as a supervisor does."""
 
-    def __init__(self, herd: Herd, folder: Path, seed: int) -> None:
+    def __init__(self, herd: Herd, folder: Path, settings: dict[str, Any], seed: int) -> None:
         self.herd = herd
+        self.settings = settings
         self.folder = folder
         self.chance = random.Random(seed)
         self.killed: dict[int, int] = {}
@@ -47,7 +49,9 @@ class Storm:
     def start(self, name: str | None) -> None:
         part = self.chance.choice([parts.storm, parts.storm, parts.storm_async])
         seed = self.chance.randrange(1 << 30)
-        pid = self.herd.start(part, folder=self.folder, settings=SETTINGS, name=name, seed=seed, providers=PROVIDERS)
+        pid = self.herd.start(
+            part, folder=self.folder, settings=self.settings, name=name, seed=seed, providers=PROVIDERS
+        )
         self.names[pid] = name
 
     def kill_some(self) -> None:
@@ -88,13 +92,22 @@ class Storm:
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
-    settings = parts.settings_for(str(tmp_path), {**SETTINGS, "heartbeat_interval_ms": 200})
-    with Herd() as herd, Runtime("witness", settings=settings) as witness:
-        storm = Storm(herd, tmp_path, seed=1)
+    kill_at_any_moment(tmp_path, SETTINGS, KILLS)
+
+
+def test_killed_at_any_moment_on_redis(tmp_path: Path) -> None:
+    with serving() as server:
+        kill_at_any_moment(tmp_path, SETTINGS | {"store": server.url()}, KILLS // 4)
+
+
+def kill_at_any_moment(folder: Path, settings: dict[str, Any], kills: int) -> None:
+    loaded = parts.settings_for(str(folder), {**settings, "heartbeat_interval_ms": 200})
+    with Herd() as herd, Runtime("witness", settings=loaded) as witness:
+        storm = Storm(herd, folder, settings, seed=1)
         for place in range(WORKERS):
             storm.start(f"worker-{place}" if place % 2 else None)
         herd.hear("granted", count=20)
-        while len(storm.killed) < KILLS:
+        while len(storm.killed) < kills:
             storm.kill_some()
         storm.kill_all()
         herd.until(lambda: [i.instance_id for i in witness.run(Snapshot()).instances] == ["witness"])

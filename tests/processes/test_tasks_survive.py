@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.processes import runtime_parts as parts, task_parts
 from tests.processes.runtime_herd import Herd
+from tests.stores.redis_server import serving
 
 from cross_instance import Runtime
 from cross_instance.rules.operations import Snapshot, TaskState
@@ -29,26 +30,36 @@ def herd() -> Iterator[Herd]:
         yield herd
 
 
+@pytest.fixture(params=["embedded", "redis"])
+def store(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """The setting that says where tasks are kept."""
+    if request.param == "embedded":
+        yield {}
+        return
+    with serving() as server:
+        yield {"store": server.url()}
+
+
 @pytest.fixture
-def runtime(tmp_path: Path) -> Iterator[Runtime]:
-    with Runtime("tester", settings=parts.settings_for(str(tmp_path), IMPATIENT)) as runtime:
+def runtime(tmp_path: Path, store: dict[str, str]) -> Iterator[Runtime]:
+    with Runtime("tester", settings=parts.settings_for(str(tmp_path), IMPATIENT | store)) as runtime:
         yield runtime
 
 
-def test_submitted_tasks_outlive_everybody(tmp_path: Path, herd: Herd) -> None:
-    submitter = herd.start(task_parts.submit, folder=tmp_path, settings=SETTINGS, count=150)
+def test_submitted_tasks_outlive_everybody(tmp_path: Path, herd: Herd, store: dict[str, str]) -> None:
+    submitter = herd.start(task_parts.submit, folder=tmp_path, settings=SETTINGS | store, count=150)
     herd.hear("ready", submitter)
     herd.kill(submitter)
     submitted = {event.rest[0] for event in herd.events if event.word == "submitted"}
-    worker = herd.start(task_parts.serve, folder=tmp_path, settings=SETTINGS, name="later", until_idle=True)
+    worker = herd.start(task_parts.serve, folder=tmp_path, settings=SETTINGS | store, name="later", until_idle=True)
     herd.hear("left", worker)
     assert {event.rest[0] for event in herd.events if event.word == "did"} == submitted
     assert len(submitted) == 150
 
 
 @pytest.mark.parametrize("part", task_parts.SERVERS)
-def test_sigterm_drains(tmp_path: Path, herd: Herd, runtime: Runtime, part: Any) -> None:
-    worker = herd.start(part, folder=tmp_path, settings=SETTINGS, name="worker", concurrency=2)
+def test_sigterm_drains(tmp_path: Path, herd: Herd, runtime: Runtime, store: dict[str, str], part: Any) -> None:
+    worker = herd.start(part, folder=tmp_path, settings=SETTINGS | store, name="worker", concurrency=2)
     running = runtime.submit("held", queue="worker")
     herd.hear("began", worker)
     os.kill(worker, signal.SIGTERM)
@@ -62,14 +73,14 @@ def test_sigterm_drains(tmp_path: Path, herd: Herd, runtime: Runtime, part: Any)
 
 @pytest.mark.parametrize("part", task_parts.SERVERS)
 def test_who_was_stopped_longer_than_its_lease_is_refused(
-    tmp_path: Path, herd: Herd, runtime: Runtime, part: Any
+    tmp_path: Path, herd: Herd, runtime: Runtime, store: dict[str, str], part: Any
 ) -> None:
-    zombie = herd.start(part, folder=tmp_path, settings=IMPATIENT, name="zombie")
+    zombie = herd.start(part, folder=tmp_path, settings=IMPATIENT | store, name="zombie")
     handle = runtime.submit("held", queue="zombie")
     herd.hear("began", zombie)
     herd.stop(zombie, tmp_path / "runtime")
     herd.until(lambda: [instance.instance_id for instance in runtime.run(Snapshot()).instances] == ["tester"])
-    heir = herd.start(task_parts.serve, folder=tmp_path, settings=IMPATIENT, name="heir")
+    heir = herd.start(task_parts.serve, folder=tmp_path, settings=IMPATIENT | store, name="heir")
     herd.hear("began", heir)
     os.kill(zombie, signal.SIGCONT)
     herd.tell(zombie, "go on")
@@ -89,8 +100,10 @@ def test_who_was_stopped_longer_than_its_lease_is_refused(
 
 
 @pytest.mark.parametrize("part", task_parts.SERVERS)
-def test_others_see_and_cancel_what_runs(tmp_path: Path, herd: Herd, runtime: Runtime, part: Any) -> None:
-    worker = herd.start(part, folder=tmp_path, settings=SETTINGS, name="worker")
+def test_others_see_and_cancel_what_runs(
+    tmp_path: Path, herd: Herd, runtime: Runtime, store: dict[str, str], part: Any
+) -> None:
+    worker = herd.start(part, folder=tmp_path, settings=SETTINGS | store, name="worker")
     handle = runtime.submit("endless", queue="worker")
     herd.hear("began", worker)
     herd.until(lambda: handle.status().progress == "here")

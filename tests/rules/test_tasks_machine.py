@@ -250,8 +250,8 @@ class Tasks(RuleBasedStateMachine):
         if not claimed.victim:
             return
         assert claimed.victim not in ("", worker.name)
-        victim = next(queue for queue in world.queues if queue.queue == claimed.victim)
-        if claimed.victim in self.workers and self.workers[claimed.victim].serves:
+        victim = next((queue for queue in world.queues if queue.queue == claimed.victim), None)
+        if victim is not None and claimed.victim in self.workers and self.workers[claimed.victim].serves:
             assert victim.stealable >= gain
 
     @rule(

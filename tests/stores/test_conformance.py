@@ -5,15 +5,18 @@ A store that cannot be had (a server that is not installed) calls `missing`: a s
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import cached_property
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import msgspec
 import pytest
+from tests.missing import missing
+from tests.stores.redis_server import Server, open_async_redis, open_redis
 
 from cross_instance.rules.operations import Granted, Operation, Result, World
 from cross_instance.stores.base import Permit
@@ -36,27 +39,49 @@ from cross_instance.testing.conformance import (
 )
 
 
-def missing(why: str) -> NoReturn:
-    """Leave out a store that cannot be had, but never silently in CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
+class Ground:
+    """What stores stand on: a folder, and a server that is started for the first one that wants it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def server(self) -> Server:
+        return Server()
+
+    def close(self) -> None:
+        if "server" in vars(self):
+            self.server.close()
 
 
-def model(_: Path) -> StoreUnderTest:
+def model(_: Ground) -> StoreUnderTest:
     return StoreUnderTest(lambda _, clock: ModelStore(FakeClock() if clock is None else clock), shares=False)
 
 
-def embedded(folder: Path) -> StoreUnderTest:
-    return StoreUnderTest(lambda space, clock: EmbeddedStore(only(folder, space), clock=present(clock)))
+def redis(ground: Ground) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, clock: open_redis(ground.server.socket_url(space), present(clock)))
 
 
-def embedded_in_real_time(folder: Path) -> StoreUnderTest:
-    return StoreUnderTest(lambda space, _: EmbeddedStore(only(folder, space)), takes_clock=False)
+def redis_in_real_time(ground: Ground) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, _: open_redis(ground.server.url(space)), takes_clock=False)
 
 
-def async_embedded(folder: Path) -> AsyncStoreUnderTest:
-    return AsyncStoreUnderTest(lambda space, clock: AsyncEmbeddedStore(only(folder, space), clock=present(clock)))
+def async_redis(ground: Ground) -> AsyncStoreUnderTest:
+    return AsyncStoreUnderTest(lambda space, clock: open_async_redis(ground.server.url(space), present(clock)))
+
+
+def embedded(ground: Ground) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, clock: EmbeddedStore(only(ground.folder, space), clock=present(clock)))
+
+
+def embedded_in_real_time(ground: Ground) -> StoreUnderTest:
+    return StoreUnderTest(lambda space, _: EmbeddedStore(only(ground.folder, space)), takes_clock=False)
+
+
+def async_embedded(ground: Ground) -> AsyncStoreUnderTest:
+    return AsyncStoreUnderTest(
+        lambda space, clock: AsyncEmbeddedStore(only(ground.folder, space), clock=present(clock))
+    )
 
 
 def only(folder: Path, space: str) -> Path:
@@ -72,41 +97,48 @@ def present(clock: FakeClock | None) -> FakeClock:
     return clock
 
 
-STORES: dict[str, Callable[[Path], StoreUnderTest]] = {
+STORES: dict[str, Callable[[Ground], StoreUnderTest]] = {
     "model": model,
     "embedded": embedded,
     "embedded-real-time": embedded_in_real_time,
+    "redis": redis,
+    "redis-real-time": redis_in_real_time,
 }
-ASYNC_STORES: dict[str, Callable[[Path], AsyncStoreUnderTest]] = {"embedded": async_embedded}
+ASYNC_STORES: dict[str, Callable[[Ground], AsyncStoreUnderTest]] = {"embedded": async_embedded, "redis": async_redis}
 
 
 @pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest, folder: Path) -> StoreUnderTest:
-    return STORES[request.param](folder)
+def store(request: pytest.FixtureRequest, ground: Ground) -> StoreUnderTest:
+    return STORES[request.param](ground)
 
 
 @pytest.fixture(params=ASYNC_STORES)
-def async_store(request: pytest.FixtureRequest, folder: Path) -> AsyncStoreUnderTest:
-    return ASYNC_STORES[request.param](folder)
+def async_store(request: pytest.FixtureRequest, ground: Ground) -> AsyncStoreUnderTest:
+    return ASYNC_STORES[request.param](ground)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("spaces")
+def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with closing(Ground(tmp_path_factory.mktemp("spaces"))) as ground:
+        yield ground
+
+
+def skip_where_lacking(store: StoreUnderTest, law: Law) -> None:
+    lacking = store.lacks(law.needs)
+    if lacking:
+        pytest.skip(f"needs {', '.join(sorted(need.value for need in lacking))}")
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_a_store_keeps_the_law(store: StoreUnderTest, law: Law) -> None:
-    if store.lacks(law.needs):
-        pytest.skip(f"needs {', '.join(need.value for need in law.needs)}")
+    skip_where_lacking(store, law)
     law.check(store)
 
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
 def test_an_async_store_keeps_the_law(async_store: AsyncStoreUnderTest, law: Law) -> None:
     with blocking(async_store) as twin:
-        if twin.lacks(law.needs):
-            pytest.skip(f"needs {', '.join(need.value for need in law.needs)}")
+        skip_where_lacking(twin, law)
         law.check(twin)
 
 
@@ -191,8 +223,8 @@ def test_the_suite_tells_which_laws_were_left_out() -> None:
     assert [law.name for law in left_out] == ["an_offer_passes_on", "threads_take_turns"]
 
 
-def test_the_asynchronous_suite_checks_both_kinds_of_law(folder: Path) -> None:
-    left_out = check_async_store(async_embedded(folder), named("all_or_nothing", "threads_take_turns"))
+def test_the_asynchronous_suite_checks_both_kinds_of_law(ground: Ground) -> None:
+    left_out = check_async_store(async_embedded(ground), named("all_or_nothing", "threads_take_turns"))
     assert [law.name for law in left_out] == ["threads_take_turns"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -129,9 +130,9 @@ def test_an_address_is_a_folder(tmp_path: Path) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("address", ["redis://localhost", "rediss://host:1/0", "http://host:8765"])
+@pytest.mark.parametrize("address", ["redis+tls://:secret@localhost", "http://host:8765"])
 def test_an_address_of_another_form_is_refused_without_showing_it(address: str) -> None:
     scheme = address.partition(":")[0]
-    with pytest.raises(ConfigError, match=f"{scheme}:// address is not supported by this version") as caught:
+    with pytest.raises(ConfigError, match=f"{re.escape(scheme)}:// address is not supported") as caught:
         open_store(address)
     assert address not in str(caught.value)

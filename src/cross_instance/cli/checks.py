@@ -51,12 +51,12 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def every() -> Iterator[Check]:
-    """All checks, in the order in which one rests on the other."""
+def every(store: str | None = None) -> Iterator[Check]:
+    """All checks, in the order in which one rests on the other; `store` in place of the one that is set."""
     yield _system()
     yield from _sdks()
     try:
-        settings = load_settings()
+        settings = load_settings() if store is None else load_settings(store=store)
     except ConfigError as error:
         yield Check("configuration", "fail", str(error), "see docs/reference/configuration.md for what is accepted")
         return
@@ -197,11 +197,22 @@ def _store(settings: Settings) -> Iterator[Check]:
             return
         held = (time.time_ns() - begun) / 1e6
         yield Check("store", "ok", f"{address}, opened and read in {held:.0f} ms, {len(world.instances)} instances")
+        if settings.store is not None and "://" in settings.store:
+            yield from _server(settings.store)
         yield from _clock(world.at.wall)
         yield from _beats(world)
         yield from _files(settings, world)
         yield from _notices(world)
         yield from _sources(settings, world)
+
+
+def _server(url: str) -> Iterator[Check]:
+    from cross_instance.cli.server_checks import findings  # needs the extra `redis`
+
+    try:
+        yield from findings(url)
+    except (StoreUnavailable, ConfigError) as error:
+        yield Check("server", "fail", str(error), "what it says; then run this again")
 
 
 def _clock(store_wall: int) -> Iterator[Check]:

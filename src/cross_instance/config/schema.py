@@ -88,8 +88,9 @@ ACCOUNT = Setting(
 STORE = Setting(
     "store",
     Location(urls=True),
-    "Where the shared state lives: a folder of this machine. This version refuses a URL when it opens the store; a "
-    "password in it is never shown.",
+    "Where the shared state lives: a folder of this machine, or the URL of a Redis or Valkey server that many machines "
+    "share (`redis://`, `rediss://`, `unix://`, `redis+sentinel://`, `redis+cluster://`); a password in it is never "
+    "shown.",
     unset="`runtimeDir`",
     variable="PI_STORE",
     secret=True,

@@ -270,7 +270,9 @@ class Settings:
 
 
 def without_password(store: str) -> str:
-    """A store's URL fit to be shown: the password, every parameter's value and the fragment replaced by `***`.
+    """A store's URL fit to be shown: the password, parameters' values and the fragment replaced by `***`.
+
+    What is shown also tells stores apart, so the namespace stays.
 
     All that stands before the last `@` is taken for the user and password: they may hold anything unescaped.
     """
@@ -282,8 +284,15 @@ def without_password(store: str) -> str:
     hidden = (f"{user}:***" if colon else "***") if at else ""
     address, hash_mark, _ = address.partition("#")
     address, question_mark, query = address.partition("?")
-    query = "&".join(f"{part.partition('=')[0]}=***" if "=" in part else "***" for part in query.split("&"))
+    query = "&".join(_shown(part) for part in query.split("&"))
     return f"{scheme}://{hidden}{at}{address}{question_mark and f'?{query}'}{hash_mark and '#***'}"
+
+
+def _shown(parameter: str) -> str:
+    name, equals, _ = parameter.partition("=")
+    if name == "namespace":
+        return parameter
+    return f"{name}=***" if equals else "***"
 
 
 def _order(path: KeyPath) -> tuple[KeyPath, int]:

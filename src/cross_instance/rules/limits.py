@@ -310,8 +310,10 @@ def correct(node: Node, charged: Units, marks: Sequence[int], usage: Units | Non
 def measure(node: Node, delay: int, at: Instant) -> None:
     """Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth with each permit.
 
+    A second at most: more makes no wider guard (`set_guard`), but would take thousands of permits to be forgotten.
     Whether a window has closed by now is told by the guard that it had until now.
     """
+    delay = min(delay, SECOND)
     spread = delay if delay > node.spread else node.spread - (node.spread - delay) // 64
     if spread != node.spread:
         node.spread = spread

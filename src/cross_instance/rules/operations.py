@@ -96,9 +96,11 @@ class Stale(Result, frozen=True, kw_only=True):
 
 class Granted(Result, frozen=True, kw_only=True):
     """The permit (incarnation, seq) is held. `epochs` are those of its model group, or of the account's other models,
-    when it was granted: of (requests, tokens, concurrency)."""
+    when it was granted: of (requests, tokens, concurrency). `age`: how long ago it was charged, in µs: what is offered
+    to a waiter is charged when it is offered."""
 
     waited: int = 0
+    age: int = 0
     epochs: tuple[int, int, int] = (0, 0, 0)
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 
 from cross_instance.rules import checks, tasks
-from cross_instance.rules.admission import admit, charge_path, expire, uncharge_path, with_marks
+from cross_instance.rules.admission import OFFER, admit, charge_path, expire, uncharge_path, with_marks
 from cross_instance.rules.ledger import Ledger, Path
 from cross_instance.rules.limits import FREE, INDEX, correct, dominant_share, hold_of, measure, shown, units_of
 from cross_instance.rules.operations import (
@@ -90,14 +90,16 @@ def _answer(ledger: Ledger, op: Acquire) -> Answer:
 
 def _take(ledger: Ledger, op: Acquire, flow: Flow, permit: Permit) -> Answer:
     """Hold what is offered, or is held already."""
+    age = 0
     if permit.state is State.OFFERED:
+        age = OFFER - (permit.expires - ledger.now)
         ledger.tables.delete(expiry_key(permit.expires, op.incarnation, op.seq))
         permit.state, permit.expires = State.HELD, 0
     if flow.asleep:
         set_asleep(ledger, op.account, op.incarnation, False)
         ledger.touched.add(op.account)
         admit(ledger)
-    return Granted(at=ledger.at, waited=ledger.now - permit.arrival, epochs=permit.epochs)
+    return Granted(at=ledger.at, waited=ledger.now - permit.arrival, age=age, epochs=permit.epochs)
 
 
 def _arrive(ledger: Ledger, op: Acquire, account: Node, flow: Flow) -> Answer:

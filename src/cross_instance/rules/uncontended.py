@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cross_instance.rules import usage
+from cross_instance.rules.admission import OFFER
 from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
 from cross_instance.rules.limits import (
@@ -123,9 +124,10 @@ def _take_offer(tables: Records, op: Acquire, flow: bytes, permit: bytes, at: In
     if offer.state is not OFFERED or decode_flow(flow).asleep:
         return None
     tables.delete(expiry_key(offer.expires, op.incarnation, op.seq))
+    age = OFFER - (offer.expires - at.mono)
     offer.state, offer.expires = HELD, 0
     tables.put(permit_key(op.incarnation, op.seq), encode(offer))
-    return Granted(at=at, waited=at.mono - offer.arrival, epochs=offer.epochs)
+    return Granted(at=at, waited=at.mono - offer.arrival, age=age, epochs=offer.epochs)
 
 
 def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:

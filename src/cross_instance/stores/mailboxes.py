@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from cross_instance.errors import StoreUnavailable
+from cross_instance.rules.operations import Wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cross_instance.rules.operations import Wake
     from cross_instance.stores.base import Permit
 
     Notify = Callable[[Wake | None], None]
@@ -63,6 +63,12 @@ class Mailboxes:
             self._kept[permit] = wake
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
+
+    def rouse(self) -> None:
+        """Wake every waiter, since wakes may have been lost; each asks the store for itself."""
+        with self._lock:
+            waiting = list(self._waiters)
+        self.deliver(Wake(*permit, 0) for permit in waiting)
 
     def forget(self, permit: Permit) -> None:
         """Drop what is kept for a waiter."""

@@ -123,6 +123,10 @@ def the_guard_follows_the_delay(scene: Scene) -> None:
         actor.hold().settle(delay=delay)
         guards.append(scene.limit(Kind.REQUESTS).guard)
     require(guards == [1, 5, 5, 10], f"guards of 600/min follow the spread, up to a second's worth, not {guards}")
+    for _ in range(64):
+        actor.hold().settle()
+    guard = scene.limit(Kind.REQUESTS).guard
+    require(guard == 4, f"what was longer than a second is forgotten like a second, not {guard} after 64 at once")
 
 
 @law(Need.CLOCK)

@@ -205,6 +205,22 @@ def who_frees_grants_and_wakes(scene: Scene) -> None:
 
 
 @law(Need.CLOCK)
+def an_offer_is_charged_when_it_is_made(scene: Scene) -> None:
+    """Who takes an offer is told how long ago it was charged: his request goes out that much later."""
+    actor = scene.instance("a", slots(1))
+    holder = actor.hold()
+    first, second = actor.wait(), actor.wait()
+    holder.settle()
+    scene.pass_time(OFFER - 1)
+    require(first.again().expect(Granted).age == OFFER - 1, "it was offered 250 ms ago")
+    require(first.again().expect(Granted).age == 0, "what is held already is not charged again")
+    first.settle()
+    require(second.again().expect(Granted).age == 0, "taken at once")
+    require(second.settle().known, "it was held")
+    require(actor.ask().expect(Granted).age == 0, "granted at once")
+
+
+@law(Need.CLOCK)
 def an_offer_passes_on(scene: Scene) -> None:
     """An offer not taken within 250 ms passes on; its instance is passed over until it is heard of."""
     actor, stopped, other = (scene.instance(name, slots(1)) for name in "aso")

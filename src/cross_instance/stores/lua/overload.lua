@@ -1,0 +1,116 @@
+-- What a response says about limits: pauses after overloads, and limits that the provider stated (as
+-- rules/overload.py; its rules 1 to 4 hold here).
+
+local buckets = require "buckets"
+local exact = require "exact"
+local kinds = require "kinds"
+local ledger = require "ledger"
+local specs = require "specs"
+
+local ACCEPTED_BETWEEN = 3
+local EPOCH = { 1, 1, 2, 2, 2, 3 } -- by kind: which of (requests, tokens, concurrency) its overload moves
+local LONGEST_PAUSE = 32 * SECOND
+local floor, max, min = math.floor, math.max, math.min
+
+-- Move the epoch of the kind that was hit, or of all where the provider did not say; false for an echo.
+local function move_epoch(node, kind, permit)
+  local hit = kind and EPOCH[kinds.KIND[kind]]
+  local moved = {}
+  for place = 1, 3 do
+    local is_hit = not hit or hit == place
+    if is_hit and permit.epochs[place] ~= node.epochs[place] then return false end
+    moved[place] = node.epochs[place] + (is_hit and 1 or 0)
+  end
+  node.epochs = moved
+  return true
+end
+
+local function pause_without_word(streak, draw)
+  local pause = min(SECOND * 2 ^ min(streak, 5), LONGEST_PAUSE)
+  return floor(pause * 4 / 5) + floor(floor(pause * 2 / 5) * floor(draw / 4096) / 2 ^ 20)
+end
+
+-- The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled.
+local function drain(node, kind, paused_until)
+  local hit = kinds.KIND[kind or "requests"]
+  for _, limit in ipairs(node.limits) do
+    if limit.kind == hit and limit.kind ~= CONCURRENCY and not limit.anchor then
+      local is_requests = limit.kind == REQUESTS or limit.kind == REQUESTS_DAY
+      buckets.take(limit, max(0, exact.ceil_div(limit.level - (is_requests and limit.den or 0), limit.den)))
+      buckets.note(limit, limit.cap * limit.den)
+      limit.at = max(limit.at, paused_until)
+    end
+  end
+end
+
+local function pause(account, op, permit)
+  local signals = op.signals
+  local retry_after, path = signals.retry_after, {}
+  for _, step in ipairs(ledger.path(permit)) do
+    if step.name ~= CLUSTER then table.insert(path, step.node) end
+  end
+  local moved = op.outcome == "rejected" and move_epoch(path[1], signals.kind, permit)
+  if moved then
+    account.streak = account.accepted >= ACCEPTED_BETWEEN and 0 or account.streak + 1
+    account.accepted = 0
+    retry_after = retry_after or pause_without_word(account.streak, op.draw)
+  end
+  if retry_after then
+    account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
+  end
+  if moved then
+    for _, node in ipairs(path) do drain(node, signals.kind, account.paused_until) end
+  end
+  ledger.touched[permit.account] = true
+end
+
+local function limit_of(node, kind)
+  for _, limit in ipairs(node.limits) do
+    if limit.kind == kind then return limit end
+  end
+  return nil
+end
+
+-- A limit told for the first time starts with what the provider says is left.
+local function start_from(node, told)
+  local limit = limit_of(node, kinds.KIND[told.kind])
+  if limit and limit.source == TOLD and told.remaining then
+    buckets.take(limit, max(0, floor(limit.level / limit.den) - told.remaining))
+  end
+end
+
+-- Put a told limit in force at the model's group, where the model has one of its own, else at the account.
+local function believe(permit, told)
+  local name = permit.group ~= "" and ledger.group_node(permit.account, permit.group) or permit.account
+  local present = limit_of(ledger.new_node(name), kinds.KIND[told.kind])
+  if present and present.source == CONFIGURED then return end
+  local is_known = present and present.source == TOLD and present.amount == told.limit
+    and present.period == told.period
+  if specs.apply_told(name, permit.model, told) then
+    specs.rebuild(permit.account)
+    if not is_known then start_from(ledger.new_node(name), told) end
+  end
+end
+
+-- Whether a permit was granted before the last overload.
+local function is_echo(permit)
+  local present = ledger.path(permit)[1].node.epochs
+  for place, epoch in ipairs(permit.epochs) do
+    if epoch ~= present[place] then return true end
+  end
+  return false
+end
+
+-- Take in what a settled permit reports.
+local function hear(op, permit)
+  local account, signals = ledger.new_node(permit.account), op.signals
+  if op.outcome == "success" and account.accepted < ACCEPTED_BETWEEN and not is_echo(permit) then
+    account.accepted = account.accepted + 1
+  end
+  if (op.outcome == "rejected" or op.outcome == "overloaded") and not signals.exhausted then
+    pause(account, op, permit)
+  end
+  for _, told in ipairs(signals.told) do believe(permit, told) end
+end
+
+return { hear = hear }

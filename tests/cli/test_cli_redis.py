@@ -1,0 +1,83 @@
+"""The commands at a store on a real server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from unittest.mock import ANY
+
+import pytest
+from tests.cli.commands import Place
+from tests.stores.redis_server import Server, serving
+
+from cross_instance import Runtime
+from cross_instance.config import load_settings
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving("--appendonly", "yes") as server:
+        yield server
+
+
+def checks(place: Place, url: str) -> dict[str, tuple[str, str]]:
+    """The doctor's findings: the level and the text of each."""
+    told = json.loads(place.run("cross-instance", "doctor", "--json", "--store", url).stdout)
+    return {check["name"]: (check["level"], check["finding"]) for check in told["checks"]}
+
+
+def test_the_doctor_looks_at_a_server(place: Place, server: Server) -> None:
+    found = checks(place, server.url("anew"))
+    assert [found[name][0] for name in ("store", "server", "latency", "eviction", "persistence", "clock")] == ["ok"] * 6
+    assert server.connections() == 0
+    with server.client() as client:
+        assert client.keys("*anew*") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "normal", "finding"),
+    [
+        ("eviction", "maxmemory-policy", "allkeys-lru", "noeviction", "fail"),
+        ("eviction", "maxmemory-policy", "volatile-ttl", "noeviction", "fail"),
+        ("persistence", "appendonly", "no", "yes", "warn"),
+    ],
+)
+def test_the_doctor_finds_settings_that_do_harm(
+    place: Place, server: Server, name: str, setting: str, value: str, normal: str, finding: str
+) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory", "1gb")
+        client.config_set(setting, value)
+        try:
+            assert checks(place, server.url())[name][0] == finding
+        finally:
+            client.config_set(setting, normal)
+            client.config_set("maxmemory", 0)
+
+
+def test_the_doctor_finds_a_replica(place: Place, server: Server) -> None:
+    with serving("--replicaof", "127.0.0.1", str(server.port)) as replica:
+        assert checks(place, replica.url())["server"] == ("fail", ANY)
+
+
+@pytest.mark.parametrize("userinfo", [":secret@", "somebody:secret@"])
+def test_the_doctor_tells_what_the_server_says_without_the_password(
+    place: Place, server: Server, userinfo: str
+) -> None:
+    url = f"redis://{userinfo}127.0.0.1:{server.port}"
+    done = place.run("cross-instance", "doctor", "--store", url)
+    assert done.returncode == 1
+    assert "FAIL  store: " in done.stdout
+    assert "secret" not in done.stdout + done.stderr
+
+
+def test_the_commands_that_look_see_the_instances_of_a_server(place: Place, server: Server) -> None:
+    place.environment["PI_STORE"] = server.url("looked-at")
+    settings = load_settings(place.project, environ=place.environment, home=place.home)
+    with Runtime("one", settings=settings) as runtime, runtime.permit("openai", "m"):
+        assert [one["instanceId"] for one in place.read_json("cross-instance", "status", "--json")["instances"]] == [
+            "one"
+        ]
+        assert place.read_json("pi_instance_status", "--json")[0]["instanceId"] == "one"
+        assert "openai" in place.run("cross-instance", "limits").stdout
+    assert place.read_json("cross-instance", "status", "--json")["instances"] == []

@@ -94,6 +94,7 @@ class Pulse:
 
     def start(self) -> None:
         """Begin to beat."""
+        self._incarnation = self._membership.incarnation
         self._thread.start()
 
     def stop(self) -> None:

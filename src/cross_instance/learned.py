@@ -62,7 +62,8 @@ class LearnedFile:
         """Keep what was learned last, before the instance leaves."""
         membership = self._membership
         try:
-            if membership.accounts.published() and membership.settings.adaptive.enabled:
+            accounts = membership.accounts.published()
+            if accounts and learned_of(membership.run(Snapshot(counts=False)), accounts):
                 self.keep(incarnation)
         except CrossInstanceError as error:
             name = membership.instance_id

@@ -59,15 +59,19 @@ def model(_: Ground) -> StoreUnderTest:
 
 
 def redis(ground: Ground) -> StoreUnderTest:
-    return StoreUnderTest(lambda space, clock: open_redis(ground.server.socket_url(space), present(clock)))
+    return StoreUnderTest(
+        lambda space, clock: open_redis(ground.server.socket_url(space), present(clock)), learns=False
+    )
 
 
 def redis_in_real_time(ground: Ground) -> StoreUnderTest:
-    return StoreUnderTest(lambda space, _: open_redis(ground.server.url(space)), takes_clock=False)
+    return StoreUnderTest(lambda space, _: open_redis(ground.server.url(space)), takes_clock=False, learns=False)
 
 
 def async_redis(ground: Ground) -> AsyncStoreUnderTest:
-    return AsyncStoreUnderTest(lambda space, clock: open_async_redis(ground.server.url(space), present(clock)))
+    return AsyncStoreUnderTest(
+        lambda space, clock: open_async_redis(ground.server.url(space), present(clock)), learns=False
+    )
 
 
 def embedded(ground: Ground) -> StoreUnderTest:

@@ -130,10 +130,10 @@ local function count_grant(flow, slot, grants, now)
 end
 
 -- What `answer.of` gives for a permit, in one piece.
-local function granted_at(mono, wall, waited, epoch1, epoch2, epoch3)
+local function granted_at(mono, wall, waited, age, epoch1, epoch2, epoch3)
   return pack(
-    ">c0I8c0I8c0I8c0I8c0I8c0I8", "Granted\n\131\162at\130\164mono\207", mono, "\164wall\207", wall,
-    "\166waited\207", waited, "\166epochs\147\207", epoch1, "\207", epoch2, "\207", epoch3
+    ">c0I8c0I8c0I8c0I8c0I8c0I8c0I8", "Granted\n\132\162at\130\164mono\207", mono, "\164wall\207", wall,
+    "\166waited\207", waited, "\163age\207", age, "\166epochs\147\207", epoch1, "\207", epoch2, "\207", epoch3
   )
 end
 
@@ -145,7 +145,7 @@ local function take_offer(stored, flow, permit)
   local held = pack("<B", HELD) .. sub(permit, 2, 77) .. pack("<d", 0) .. sub(permit, 86) -- without an end
   redis.call("ZREM", KEYS[2], pack(">c1I8I8I8", "x", expires, incarnation, seq))
   redis.call("HSET", KEYS[1], CLOCK, latest, permit_key, held)
-  return granted_at(mono, wall, mono - arrival, epoch1, epoch2, epoch3)
+  return granted_at(mono, wall, mono - arrival, OFFER - (expires - mono), epoch1, epoch2, epoch3)
 end
 
 local function at_a_glance()
@@ -177,7 +177,7 @@ local function at_a_glance()
     ) .. pack("<ddddd", unpack(marks))
   )
   redis.call("ZADD", KEYS[2], 0, permit_key)
-  return granted_at(mono, wall, 0, epoch1, epoch2, epoch3)
+  return granted_at(mono, wall, 0, 0, epoch1, epoch2, epoch3)
 end
 
 local granted = at_a_glance()
@@ -234,7 +234,7 @@ local function arrive(account, flow)
     permit.state = HELD
     admission.charge_path(path, flow, permit)
     ledger.add_permit(op.incarnation, op.seq, permit)
-    return permits.granted(permit)
+    return permits.granted(permit, 0)
   end
   if admission.expire() then outlook = permits.outlook(path, permit) end
   local refused = permits.too_large(outlook, permit) or permits.too_late(op, path, permit, outlook)
@@ -247,7 +247,9 @@ end
 
 -- Hold what is offered, or is held already.
 local function take(flow, permit)
+  local age = 0
   if permit.state == OFFERED then
+    age = OFFER - (permit.expires - ledger.now)
     permits.keep_offer(op.incarnation, op.seq, permit)
     permit.state, permit.expires = HELD, 0
   end
@@ -256,7 +258,7 @@ local function take(flow, permit)
     ledger.touched[op.account] = true
     admission.admit()
   end
-  return permits.granted(permit)
+  return permits.granted(permit, age)
 end
 
 local function look_again(account, flow, permit)

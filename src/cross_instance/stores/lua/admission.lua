@@ -15,7 +15,7 @@ local queue = require "queue"
 local tables = require "tables"
 local usage = require "usage"
 
-local OFFER, BACKUP = 250000, 100000
+local BACKUP = 100000
 local BACKUPS_AMONG = 5
 local max, min = math.max, math.min
 

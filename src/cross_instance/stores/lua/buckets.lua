@@ -127,10 +127,10 @@ local function correct(node, charged, marks, before, usage, rejected)
 end
 
 -- Follow the spread of the delay from grant to send: up at once, down by a sixty-fourth with each permit. Whether a
--- window has closed by now is told by the guard that it had until now.
+-- window has closed by now is told by the guard that it had until now. A second at most: more makes no wider guard.
 local function measure(node, delay, at)
-  local spread = delay
-  if delay <= node.spread then spread = node.spread - floor((node.spread - delay) / 64) end
+  local spread = min(delay, SECOND)
+  if spread <= node.spread then spread = node.spread - floor((node.spread - spread) / 64) end
   if spread == node.spread then return end
   node.spread = spread
   for _, limit in ipairs(node.limits) do

@@ -9,6 +9,7 @@ local BUCKETS = 5
 local UNITS = { 1, 1, 2, 3, 4 } -- by kind of bucket: its place in a permit's costs
 local CONFIGURED, TOLD = 1, 2 -- sources
 local WAITING, OFFERED, HELD, GHOST = 0, 1, 2, 3 -- where a permit stands
+local OFFER = 250000 -- how long an offer stands
 local PEAKS = 8 -- heights that a bucket remembers for credits
 local NEAR = 1024 -- heights that differ by less than this part of a full bucket are near each other
 

@@ -78,8 +78,9 @@ local function check_at(op, permit)
   return at
 end
 
-local function granted(permit)
-  return "Granted", { waited = ledger.now - permit.arrival, epochs = permit.epochs }
+-- `age`: how long ago it was charged.
+local function granted(permit, age)
+  return "Granted", { waited = ledger.now - permit.arrival, age = age, epochs = permit.epochs }
 end
 
 -- Let the queue decide; who still waits then is told until when, or is refused where its time is over.
@@ -87,7 +88,7 @@ end
 local function wait(op, permit, found)
   ledger.touched[op.account] = true
   local changed = admission.admit()
-  if permit.state == HELD then return granted(permit) end
+  if permit.state == HELD then return granted(permit, 0) end
   if changed then found = outlook(ledger.path(permit), permit) end
   if op.timeout <= 0 or permit.deadline <= ledger.now then
     if ledger.permit(op.incarnation, op.seq) then withdraw(op, permit) end

@@ -111,7 +111,8 @@ local function at_a_glance()
   if figures[N_WAITING] > 0 then return nil end
   local mono, wall, latest = read_clock(stored)
   local spread, accepted = figures[N_SPREAD], figures[N_ACCEPTED]
-  local measured = delay > spread and delay or spread - floor((spread - delay) / 64)
+  local measured = min(delay, SECOND)
+  if measured <= spread then measured = spread - floor((spread - measured) / 64) end
   local charged = { took_requests, took_requests, took_tokens, took_input, took_output }
   local marks = { unpack_from("<ddddd", permit, place) }
   if not correct_limits(figures, mono, wall, charged, marks, measured ~= spread and measured) then return nil end

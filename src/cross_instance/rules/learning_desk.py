@@ -8,6 +8,8 @@
 4. Instances that say different things are followed with care: nothing is learned unless all want it, in mode `simple`
    if one does, within the narrowest bounds.
 5. A rate is bounded here, and so is what the learner takes itself to have paced.
+6. After a pause one request goes first, as a trial. The others wait until its 429 would have been heard: so a pause
+   that was too short costs one 429, however many could go within the delay.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ PLACE = {Kind.TOKENS: 1, Kind.INPUT_TOKENS: 2, Kind.OUTPUT_TOKENS: 3}
 
 MOST_GUESSED = 1 << 20
 """A guess of calls at once grows up to here."""
+
+LONGEST_LISTENED = 2 * SECOND
+"""A trial is waited for a quarter longer than the last 429 took to be heard, at most so long."""
 
 
 def agreed(said: Iterable[Learning | None]) -> Learning | None:
@@ -140,6 +145,7 @@ def granted(ledger: Ledger, name: str, node: Node, permit: Permit, stamp: Stamp)
     learned = ledger.learned(name)
     if learned is None:
         return False
+    _listen(learned, ledger.new_node(permit.account), ledger.now)
     changed = _foresee(learned, node, ledger.now)
     if learned.simple is not None:
         changed |= _recover(learned, node, ledger, name)
@@ -148,6 +154,13 @@ def granted(ledger: Ledger, name: str, node: Node, permit: Permit, stamp: Stamp)
         changed |= _grow(learned, node, ledger, name, stamp, tokens)
     watch(learned, node, ledger.now)
     return changed
+
+
+def _listen(learned: Learned, account: Node, now: int) -> None:
+    """Keep the others back while the first request after a pause is on its way (rule 6)."""
+    if learned.listen:
+        account.paused_until = max(account.paused_until, now + learned.listen)
+        learned.listen = 0
 
 
 def _foresee(learned: Learned, node: Node, now: int, rejections: int = 0) -> bool:
@@ -218,12 +231,12 @@ def watch(learned: Learned, node: Node, now: int) -> None:
     """Tell the node which grants and successes are the learner's business (rule 2)."""
     node.notable = FOREVER
     if learned.simple is not None:
-        node.watch = learned.simple.changed + SECOND
+        node.watch = 0 if learned.listen else learned.simple.changed + SECOND
         return
     requests, slots = learned.learner.requests, learned.learner.slots
     if slots.cap or slots.samples:
         node.notable = min(slots.highest, slots.cap - 1) if slots.cap else slots.highest
-    if learned.learner.tokens is not None:
+    if learned.learner.tokens is not None or learned.listen:
         node.watch = 0
         return
     node.watch = max(requests.step.at + max(STEP, 3 * requests.lag), now + SECOND)
@@ -246,6 +259,7 @@ def rejected(ledger: Ledger, name: str, permit: Permit, *, moved: bool, told: bo
     node, now = ledger.new_node(name), ledger.now
     cut = _foresee(learned, node, now, 1)
     learned.slots = 0 if kind is Kind.CONCURRENCY else learned.slots
+    learned.listen = min((now - permit.stamp[1]) * 5 // 4, LONGEST_LISTENED) if moved else learned.listen
     if learned.simple is not None:
         changed = _reduce(learned, ledger, name, moved=moved, kind=kind)
     else:

@@ -20,7 +20,7 @@ class Learned(Record):
     been accepted when it last changed. `token_kind`: what `learner.tokens` counts, `spent` how many of those were
     granted. `counted`: the grants that `risk` has seen, `cut` (ppm) what follows from it. `reason` and `changed_at`
     (wall µs) tell of the last change, `announced` (rate, slots, doubted) of the last one told. `unkept`: the durable
-    copy does not have it all.
+    copy does not have it all. `listen`: for how long (µs) the trial that comes after a pause is to be waited for.
     """
 
     learner: Learner
@@ -42,6 +42,7 @@ class Learned(Record):
     changed_at: int = 0
     announced: tuple[int, int, int] = (0, 0, 0)
     unkept: bool = False
+    listen: int = 0
 
 
 class Kept(Record):

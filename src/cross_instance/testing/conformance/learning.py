@@ -135,6 +135,22 @@ def between_two_overloads_lies_the_limit(scene: Scene) -> None:
     require((state.measured, state.span) == (count, 31 * SECOND), f"the evidence is told: {state}")
 
 
+@law(Need.CLOCK, Need.LEARNING)
+def one_request_goes_first_after_a_pause(scene: Scene) -> None:
+    """The first request after a pause is a trial: the next ones wait a quarter longer than its 429 would take."""
+    actor = learner(scene, preset(6_000, 6_000))
+    first, echo = actor.hold(), actor.hold()
+    scene.pass_time(SECOND // 5)
+    first.settle(Outcome.REJECTED, signals=Signals(retry_after=SECOND))
+    echo.settle(Outcome.REJECTED, signals=Signals(retry_after=SECOND))
+    scene.pass_time(SECOND)
+    require(actor.ask(timeout=0).granted, "the trial")
+    scene.pass_time(SECOND // 4 - 1)
+    require(not actor.ask(timeout=0).granted, "the others wait until its 429 would have been heard")
+    scene.pass_time(1)
+    require(actor.ask(timeout=0).granted and actor.ask(timeout=0).granted, "and then go as before")
+
+
 @law(Need.LEARNING)
 def a_told_limit_is_believed_while_the_counts_agree(scene: Scene) -> None:
     """A stated limit is in force as it is; one that more was accepted under than it allows is doubted."""

@@ -74,9 +74,18 @@ class TestSlots:
         assert (record.slots.cap, record.requests.rate) == (38, 6_000 * UNIT)
 
     def test_one_far_below_the_cap_is_the_rates(self) -> None:
-        record = hit(self.capped(), 50, 20 * SECOND, held=40 * AT_CAP // WHOLE - 1)
+        record = hit(self.capped(highest=38), 50, 20 * SECOND, held=40 * AT_CAP // WHOLE - 1)
         assert record.slots.cap == 40
         assert record.requests.rate < 6_000 * UNIT
+
+    def test_until_something_succeeds_a_rejection_cuts_the_cap_again(self) -> None:
+        """Half of the slots are gone: what is in flight ends little by little, and each trial is refused."""
+        record = self.capped(highest=39)
+        for number, held in enumerate((39, 31, 24, 20)):
+            record = hit(record, 50 + number, 20 * SECOND + number * SECOND, held=held)
+            assert (record.slots.cap, record.requests.rate) == (held, 6_000 * UNIT)
+        record = succeeded(record, Stamp(60, MINUTE, held=19))
+        assert hit(record, 70, 2 * MINUTE, held=17).requests.rate < 6_000 * UNIT
 
     def test_a_success_at_the_cap_lifts_it(self) -> None:
         assert succeeded(self.capped(), Stamp(9, SECOND, held=44)).slots.cap == 45
@@ -84,6 +93,7 @@ class TestSlots:
     def test_what_went_before_a_rejection_was_heard_proves_nothing(self) -> None:
         record = rejected(self.capped(), 3 * SECOND, Stamp(9, SECOND, 40), 4 * SECOND, moved=True, told=False)
         assert succeeded(record, Stamp(11, 2 * SECOND, held=44)).slots.cap == 40
+        assert succeeded(record, Stamp(8, 0, held=44)).slots.cap == 40, "nor what went before it"
         assert succeeded(record, Stamp(99, 9 * SECOND, held=44)).slots.cap == 45
 
     def test_it_grows_by_doubling_steps_while_it_binds(self) -> None:

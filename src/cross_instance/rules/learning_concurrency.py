@@ -5,7 +5,8 @@
    was replaced twice meanwhile, and successes came right up to them, and none above. A rate shows other figures.
 2. What is proven is never capped: a success that started with as many in flight as the cap allows lifts it. Requests
    granted between a rejected one and its 429 prove nothing: what was in flight then holds rejected ones.
-3. While the cap binds, a rejection at it is the cap's own: the cap goes to what was in flight, the rate stays.
+3. While the cap binds, a rejection at it is the cap's own: the cap goes to what was in flight, the rate stays. So is
+   each one above what has succeeded since the cap was cut: it may have to be cut again, until something succeeds.
 4. The cap grows by steps that double, while it binds; after a rejection only when that has been paid for.
 5. A timeout cuts a tenth, rounded down, once per epoch: slow is not refused, but may be overload. It costs the provider
    little, so growth goes on after a rest, without a price.
@@ -53,14 +54,14 @@ class Concurrency(msgspec.Struct, frozen=True, array_like=True):
 
 def is_own(record: Concurrency, stamp: Stamp) -> bool:
     """Whether a rejection is the known cap's, and so not the rate's."""
-    return bool(record.cap) and stamp.held >= max(1, record.cap * AT_CAP // WHOLE)
+    return bool(record.cap) and stamp.held >= max(1, min(record.cap * AT_CAP // WHOLE, record.highest + 1))
 
 
 def succeeded(record: Concurrency, stamp: Stamp) -> Concurrency:
     """A request that started with `stamp.held` others in flight was accepted; rarely news."""
     if not record.samples and not record.cap:
         return record
-    if record.blurred[0] <= stamp.at <= record.blurred[1]:
+    if stamp.at <= record.blurred[1] and (record.cap or stamp.at >= record.blurred[0]):
         return record
     if stamp.held > record.highest:
         record = msgspec.structs.replace(record, highest=stamp.held)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cross_instance.rules import usage
-from cross_instance.rules.admission import OFFER
+from cross_instance.rules.admission import GROWING, OFFER
 from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
 from cross_instance.rules.limits import (
@@ -141,7 +141,7 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
     for limit in node.limits:
         kind = limit.kind
         if kind is SLOTS:
-            if node.held >= limit.amount:
+            if node.held + (limit.source in GROWING) >= limit.amount:  # the last of those is the learner's business
                 return None
             continue
         units = costs[INDEX[kind]]

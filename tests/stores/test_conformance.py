@@ -59,19 +59,15 @@ def model(_: Ground) -> StoreUnderTest:
 
 
 def redis(ground: Ground) -> StoreUnderTest:
-    return StoreUnderTest(
-        lambda space, clock: open_redis(ground.server.socket_url(space), present(clock)), learns=False
-    )
+    return StoreUnderTest(lambda space, clock: open_redis(ground.server.socket_url(space), present(clock)))
 
 
 def redis_in_real_time(ground: Ground) -> StoreUnderTest:
-    return StoreUnderTest(lambda space, _: open_redis(ground.server.url(space)), takes_clock=False, learns=False)
+    return StoreUnderTest(lambda space, _: open_redis(ground.server.url(space)), takes_clock=False)
 
 
 def async_redis(ground: Ground) -> AsyncStoreUnderTest:
-    return AsyncStoreUnderTest(
-        lambda space, clock: open_async_redis(ground.server.url(space), present(clock)), learns=False
-    )
+    return AsyncStoreUnderTest(lambda space, clock: open_async_redis(ground.server.url(space), present(clock)))
 
 
 def embedded(ground: Ground) -> StoreUnderTest:

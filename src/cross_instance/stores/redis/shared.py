@@ -66,11 +66,9 @@ class Shared:
     def arguments(self, op: Operation[Any]) -> tuple[Script, tuple[Any, ...]]:
         """An operation's script, and what follows its name: the number of keys, the keys, the arguments.
 
-        Raises `ValueError` where figures cannot be stored, `StoreUnavailable` for what only learning stores decide.
+        Raises `ValueError` where figures cannot be stored.
         """
         kind = type(op)
-        if kind not in NAMES:
-            raise StoreUnavailable(f"limits are not learned on Redis or Valkey, so there is no {kind.__name__} here")
         script, keys = self._scripts[NAMES[kind]], self._names.keys_of(kind)
         nonce = self._nonces.get(getattr(op, "incarnation", 0), "")
         return script, (len(keys), *keys, encode(op), nonce)

@@ -38,6 +38,7 @@ from cross_instance.rules.operations import (
     Leave,
     LimitSpec,
     Outcome,
+    Refused,
     Settle,
     Signals,
     Snapshot,
@@ -131,12 +132,17 @@ HOW = (
 
 
 class Traffic:
-    """Two instances at an account whose limits only their provider knows; they change now and then."""
+    """Two instances at an account whose limits only their provider knows; they change now and then.
+
+    Half of the runs are calm: one limit is hidden, and hardly anything disturbs what is learned of it.
+    """
 
     def __init__(self, seed: int, mirror: Beside, clock: FakeClock) -> None:
         self.random, self.mirror, self.clock = Random(seed), mirror, clock
-        self.how = self.random.choice(HOW)
         self.pace = self.random.choice((20_000, 50_000, 100_000))
+        self.calm = self.random.random() < 0.5
+        self.how = self.random.choice(HOW[:3] if self.calm else HOW)
+        self.unrest = 0.001 if self.calm else self.random.choice((0.004, 0.01))
         self.seq = 0
         self.patterns: tuple[str, ...] = ()
         self.revision = 0
@@ -147,19 +153,20 @@ class Traffic:
 
     def hide_other_limits(self) -> None:
         random = self.random
-        rate = random.choice((30, 300, 900, 900))
+        rate = random.choice((60, 300, 900, 900))
         window = random.choice((None, None, 0))
-        limits = [LimitSpec(Kind.REQUESTS, rate, rate if window == 0 else max(1, rate // 6), anchor=window)]
-        if random.random() < 0.4:
-            limits = [LimitSpec(Kind.CONCURRENCY, random.choice((2, 5, 12)))]
-        if random.random() < 0.4:
-            limits.append(LimitSpec(Kind.TOKENS, rate * 20, rate * 4))
-        self.provider = SimulatedAccount(limits, names=random.random() < 0.5)
+        requests = LimitSpec(Kind.REQUESTS, rate, rate if window == 0 else max(1, rate // 6), anchor=window)
+        tokens = LimitSpec(Kind.TOKENS, rate * 20, rate * 4)
+        slots = LimitSpec(Kind.CONCURRENCY, random.choice((2, 5, 12)))
+        hidden = random.choice(((requests,), (requests,), (tokens,), (slots,), (requests, tokens), (slots, tokens)))
+        self.provider = SimulatedAccount(hidden, names=random.random() < 0.5)
         self.latency = random.choice((10_000, 400_000, 3 * SECOND))
-        self.told = random.choice((None, None, None, SECOND, 0))
+        self.told = random.choice((None, None, SECOND, SECOND, 0))
 
     def limits(self) -> tuple[LimitSpec, ...]:
         choice = self.random.choice
+        if self.calm:
+            return (LimitSpec(Kind.REQUESTS, choice((60, 333)), choice((1, 100)), source=Source.PRESET),)
         source = choice((Source.PRESET, Source.PRESET, Source.GUESS, Source.CONFIGURED))
         limits = [LimitSpec(Kind.REQUESTS, choice((20, 333, 2_000, 9_000)), choice((1, 10, 100)), source=source)]
         if self.random.random() < 0.5:
@@ -176,7 +183,7 @@ class Traffic:
 
     def publish(self, incarnation: int) -> None:
         random = self.random
-        patterns = [pattern for pattern in PATTERNS if random.random() < 0.3]
+        patterns = [pattern for pattern in PATTERNS if random.random() < 0.3 and not self.calm]
         groups = tuple((pattern, self.limits() if random.random() < 0.5 else ()) for pattern in patterns)
         how = self.how if random.random() < 0.95 else random.choice((None, *HOW))
         spec = AccountSpec(self.limits(), groups, learning=how, spread=random.choice((0, 20_000)))
@@ -190,7 +197,7 @@ class Traffic:
         """Some time passes; what has ended is settled; something is asked for."""
         self.clock.advance(self.random.choice((0, self.pace, self.pace, self.pace, 3 * self.pace)))
         draw = self.random.random()
-        if draw < 0.01:
+        if draw < self.unrest:
             self.interlude()
         for ended in [one for one in self.running if one[0] <= self.clock.mono]:
             self.running.remove(ended)
@@ -201,7 +208,7 @@ class Traffic:
             self.seq += 1
             model = self.random.choice(("gpt-4o", "gpt-3", "größe", "o1", "o1"))
             costs = Costs(1, self.random.choice((0, 3, 40)))
-            timeout = self.random.choice((0, 0, FOREVER))
+            timeout = self.random.choice((0, 0, 0, FOREVER))
             who = self.random.choice([*self.lives.values()])
             self.ask(Acquire(who, self.seq, ACCOUNT, model=model, costs=costs, timeout=timeout))
 
@@ -215,6 +222,8 @@ class Traffic:
             self.running.append((due, op, hit))
         elif isinstance(result, Waiting):
             self.waiting.append(op)
+        elif isinstance(result, Refused):
+            self.clock.advance(min(result.retry_after, SECOND))
 
     def settle(self, of: Acquire, hit: Kind | None) -> None:
         random = self.random

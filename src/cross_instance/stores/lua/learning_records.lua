@@ -4,9 +4,7 @@
 -- In memory figures have names, `token_kind` is one, flags are booleans, and what is not there is false. Stored, a
 -- record is the number of its figures, the figures, and the reason of the last change.
 
-local concurrency = require "learning_concurrency"
 local kinds = require "kinds"
-local rates = require "learning_rate"
 local risks = require "learning_risk"
 
 local pack, unpack_from = struct.pack, struct.unpack
@@ -26,18 +24,21 @@ local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 
 -- --- writing -------------------------------------------------------------------------------------------------------
 
-local figures
+local figures, count
 
 local function add(figure)
-  figures[#figures + 1] = figure
+  count = count + 1
+  figures[count] = figure
 end
 
 local function add_named(record, names)
-  for _, name in ipairs(names) do add(record[name]) end
+  for place = 1, #names do figures[count + place] = record[names[place]] end
+  count = count + #names
 end
 
 local function add_list(list)
-  for _, figure in ipairs(list) do add(figure) end
+  for place = 1, #list do figures[count + place] = list[place] end
+  count = count + #list
 end
 
 -- Whether something is there, and what it is.
@@ -69,7 +70,7 @@ end
 
 -- The stored form of a record.
 local function write(learned)
-  figures = {}
+  figures, count = {}, 0
   local learner, settings, risk = learned.learner, learned.settings, learned.risk
   add_named(learned, OWN)
   add_list({ settings.simple and 1 or 0, settings.predicts and 1 or 0, learned.unkept and 1 or 0 })
@@ -84,7 +85,7 @@ local function write(learned)
   add(risk.slot)
   add_list(risk.sent)
   add_list(risk.rejected)
-  return pack("<I2", #figures) .. pack("<" .. string.rep("d", #figures), unpack(figures)) .. learned.reason
+  return pack("<I2", count) .. pack("<" .. string.rep("d", count), unpack(figures)) .. learned.reason
 end
 
 -- --- reading -------------------------------------------------------------------------------------------------------
@@ -97,14 +98,16 @@ local function take()
 end
 
 local function take_named(names)
-  local record = {}
-  for _, name in ipairs(names) do record[name] = take() end
+  local record, before = {}, place
+  for position = 1, #names do record[names[position]] = figures[before + position] end
+  place = before + #names
   return record
 end
 
-local function take_list(count)
-  local list = {}
-  for position = 1, count do list[position] = take() end
+local function take_list(length)
+  local list, before = {}, place
+  for position = 1, length do list[position] = figures[before + position] end
+  place = before + length
   return list
 end
 
@@ -117,25 +120,25 @@ local function take_mark()
 end
 
 local function take_rate()
-  local known = take_named(RATE)
-  known.block = take_named(BLOCK)
-  known.step, known.climb, known.due = take_mark(), take_mark(), take_mark()
-  known.start = take_if_any(take_mark)
-  known.finish = take_if_any(take_mark)
-  return rates.new_rate(known)
+  local rate = take_named(RATE)
+  rate.block = take_named(BLOCK)
+  rate.step, rate.climb, rate.due = take_mark(), take_mark(), take_mark()
+  rate.start = take_if_any(take_mark)
+  rate.finish = take_if_any(take_mark)
+  return rate
 end
 
 local function take_slots()
-  local known = take_named(SLOTS)
-  known.blurred = take_list(2)
-  known.step, known.due = take_mark(), take_mark()
-  known.samples = take_list(take())
-  return concurrency.new_slots(known)
+  local slots = take_named(SLOTS)
+  slots.blurred = take_list(2)
+  slots.step, slots.due = take_mark(), take_mark()
+  slots.samples = take_list(take())
+  return slots
 end
 
 -- A record from its stored form.
 local function read(value)
-  local count = unpack_from("<I2", value)
+  count = unpack_from("<I2", value)
   figures, place = { unpack_from("<" .. string.rep("d", count), value, 3) }, 0
   local learned = take_named(OWN)
   local is_simple, predicts, unkept = take(), take(), take()

@@ -24,15 +24,17 @@ local nonce_key = "z" .. incarnation_bytes
 
 local pack, unpack_from, sub = struct.pack, struct.unpack, string.sub
 
--- One more peak after PEAKS that follow the figure at `from`: the two nearest are counted as one, the higher. (Each is
--- lower than the one before.)
+-- One more peak, lower than the last one, after PEAKS that follow the figure at `from`: the two nearest are counted as
+-- one, the higher.
 local function merge_peaks(figures, from, charges, level)
   local at, least = 2 * PEAKS, figures[from + 2 * PEAKS] - level
-  for height = 2, 2 * PEAKS - 2, 2 do
-    local difference = figures[from + height] - figures[from + height + 2]
-    if difference < least or (difference == least and height < at) then at, least = height, difference end
-  end
   local merged = figures[from + at]
+  for height = 2 * PEAKS - 2, 2, -2 do
+    local one, next_one = figures[from + height], figures[from + height + 2]
+    if math.abs(one - next_one) <= least then
+      at, least, merged = height, math.abs(one - next_one), math.max(one, next_one)
+    end
+  end
   for place = from + at - 1, from + 2 * PEAKS - 2 do figures[place] = figures[place + 2] end
   figures[from + 2 * PEAKS - 1], figures[from + 2 * PEAKS] = charges, level
   figures[from + at] = merged

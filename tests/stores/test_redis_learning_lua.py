@@ -14,7 +14,8 @@ from hypothesis import HealthCheck, example, given, settings, strategies as st
 from tests.stores.redis_scripts import Scripted, without_glance
 from tests.stores.redis_server import program, serving
 
-from cross_instance.rules import learning_values
+from cross_instance.rules import learning, learning_values
+from cross_instance.rules.learning import Learner, Stamp
 from cross_instance.rules.learning_desk import rate_of
 from cross_instance.rules.learning_records import decode_kept, decode_learned
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, WHOLE
@@ -48,6 +49,7 @@ from cross_instance.rules.operations import (
     Unlearn,
     Waiting,
 )
+from cross_instance.rules.overload import DRAWS
 from cross_instance.rules.patterns import most_specific
 from cross_instance.rules.tables import KEPT, LEARNED
 from cross_instance.stores.redis.scripts import Scripts
@@ -291,12 +293,141 @@ def test_the_glance_changes_nothing_that_is_learned(client: redis.Redis, seed: i
     run_traffic(client, seed, 400, without_glance())
 
 
+# --- the learner by itself -----------------------------------------------------------------------------------------
+
+LEARN = """
+local learning = require "learning"
+local learner, shown = false, {}
+for place, event in ipairs(cmsgpack.unpack(ARGV[1])) do
+  local what, now, stamp, more = unpack(event)
+  if what == "new" then
+    learner = learning.new_learner(more.rate, now, 0)
+  elseif what == "granted" then
+    learner = learning.granted(learner, now, stamp, more.tokens or nil, more.most)
+  elseif what == "rejected" then
+    more.kind, more.tokens = more.kind or nil, more.tokens or nil
+    learner = learning.rejected(learner, now, stamp, more)
+  elseif what == "told" then
+    learner = learning.header_told(learner, now, more.serial, more.limit)
+  else
+    learner = what == "succeeded" and learning.succeeded(learner, stamp) or learning.timed_out(learner, now, stamp)
+  end
+  shown[place] = { learner, what == "rejected" and learning.row_of(learner, stamp) or 0 }
+end
+return cmsgpack.pack(shown)
+"""
+
+
+class Career:
+    """What happens to a learner: anything, an outage, or overloads at a hidden rate or at hidden slots; in turns."""
+
+    LIVES = ("anything", "anything", "outage", "rate", "slots")
+
+    def __init__(self, seed: int) -> None:
+        self.random = random = Random(seed)
+        self.life = random.choice(self.LIVES)
+        self.now, self.serial, self.spent, self.resume = random.choice((MINUTE, 1 << 50)), 0, 0, 0
+        rate = random.choice((LOWEST, 60_000, 3_000_000, HIGHEST if self.life == "anything" else 600_000))
+        self.hidden = 3 * rate
+        self.learner = learning.new_learner(rate, self.now)
+        self.events: list[object] = [("new", self.now, False, {"rate": rate})]
+        self.states = [[plain(self.learner), 0]]
+        self.busy = random.choice((0.3, 0.9, 1.0, 1.0))
+        self.overloads = random.choice((0.02, 0.1, 0.3))
+
+    def step(self) -> None:
+        random, rate = self.random, self.learner.requests.rate
+        self.life = random.choice(self.LIVES) if random.random() < 0.004 else self.life
+        passed = random.choice((0, 20_000, SECOND, 5 * SECOND, 6 * SECOND, 20 * SECOND))
+        passed = 16 * MINUTE if random.random() < 0.003 else passed
+        self.now = max(self.now + passed, self.resume if random.random() < 0.8 else 0)
+        most = min(int(learning_values.units_in(rate, min(passed, MINUTE)) * self.busy), 1 << 40)
+        self.serial += random.choice({"outage": (0, 0, 1, 2), "rate": (most,)}.get(self.life, (1, most, most)))
+        self.spent += random.randrange(1, 5_000)
+        overloads = {"outage": 0.95, "slots": 0.1, "rate": rate > self.hidden}.get(self.life, self.overloads)
+        draw = random.random()
+        if draw < overloads:
+            self.rejected()
+        elif draw < overloads + 0.1:
+            self.other()
+        else:
+            self.granted()
+
+    def stamp(self, size: int = 1) -> Stamp:
+        held = 19 if self.life == "slots" else self.random.choice((0, 1, 7, 19, 20, 20, 21, 400))
+        return Stamp(self.serial, self.now, held, size)
+
+    def past(self) -> Stamp:
+        """A stamp of a while ago."""
+        lags = ((0, 0), (90_000, 2), (SECOND, 30), (MINUTE, 400)) if self.life == "anything" else ((0, 0),)
+        lag, missed = self.random.choice(lags)
+        return msgspec.structs.replace(self.stamp(), serial=max(0, self.serial - missed), at=self.now - lag)
+
+    def tokens(self) -> Stamp | None:
+        return None if self.random.random() < 0.3 else Stamp(self.spent, self.now, 0, self.random.randrange(1, 5_000))
+
+    def granted(self) -> None:
+        stamp, tokens, choice = self.stamp(), self.tokens(), self.random.choice
+        most = {"requests": choice((HIGHEST, 4_000_000)), "slots": choice((0, 30)), "tokens": choice((HIGHEST, 9_000))}
+        new = learning.granted(
+            self.learner,
+            self.now,
+            stamp,
+            tokens,
+            ceiling=most["requests"],
+            most_slots=most["slots"],
+            most_tokens=most["tokens"],
+        )
+        self.note(new, "granted", stamp, {"tokens": plain(tokens), "most": most})
+
+    def rejected(self) -> None:
+        random, stamp, tokens = self.random, self.past(), self.tokens()
+        kind, moved, told = None, True, random.random() < 0.5
+        if self.life == "anything":
+            kind, moved = random.choices([None, *Kind], [80, 1, 1, 10, 1, 1, 10])[0], random.random() < 0.7
+        elif self.life == "slots":
+            stamp = msgspec.structs.replace(stamp, held=20)
+        self.resume = self.now + random.choice((0, SECOND, 8 * SECOND, 32 * SECOND))
+        how: dict[str, Any] = {"moved": moved, "told": told, "kind": kind, "tokens": tokens}
+        new = learning.rejected(self.learner, self.now, stamp, self.resume, **how)
+        more = {name: plain(value) for name, value in how.items()} | {"resume": self.resume}
+        self.note(new, "rejected", stamp, more, learning.row_of(new, stamp))
+
+    def other(self) -> None:
+        stamp, draw = self.past(), self.random.random()
+        if draw < 0.8:
+            self.note(learning.succeeded(self.learner, stamp), "succeeded", stamp, {})
+        elif draw < 0.95:
+            self.note(learning.timed_out(self.learner, self.now, stamp), "timed_out", stamp, {})
+        else:
+            limit = self.random.choice((1, 60_000, 300_000, self.learner.requests.estimate, 1 << 52))
+            new = learning.header_told(self.learner, self.now, self.serial, limit)
+            self.note(new, "told", None, {"serial": self.serial, "limit": limit})
+
+    def note(self, new: Learner, what: str, stamp: Stamp | None, more: dict[str, Any], row: int = 0) -> None:
+        self.learner = new
+        self.events.append((what, self.now, plain(stamp), more))
+        self.states.append([plain(new), row])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_learner_by_itself_comes_to_the_same_figures(connection: redis.Redis, seed: int) -> None:
+    career = Career(seed)
+    for _ in range(250):
+        career.step()
+    script = connection.register_script(Scripts({"learn": LEARN})["learn"].text)
+    answer: Any = script(args=[msgspec.msgpack.encode(career.events)])
+    for event, expected, found in zip(career.events, career.states, msgspec.msgpack.decode(answer), strict=True):
+        assert found == expected, event
+
+
 # --- one function by itself ----------------------------------------------------------------------------------------
 
 CALL = """
-local values, patterns = require "learning_values", require "patterns"
+local estimate, values, patterns = require "learning_estimate", require "learning_values", require "patterns"
 local asked = cmsgpack.unpack(ARGV[1])
 if asked[1] == "most_specific" then return patterns.most_specific(asked[2], asked[3]) end
+if asked[1] == "pause" then return string.format("%.0f", estimate.pause(asked[2], asked[3])) end
 if asked[1] == "rate_of" then return string.format("%.0f", values.rate_of({ amount = asked[2], period = asked[3] })) end
 return string.format("%.0f", values[asked[1]](asked[2], asked[3]))
 """
@@ -346,6 +477,12 @@ def test_what_a_rate_gives_is_counted_as_in_python(call: Call, rate: int, us: in
 @on_the_server
 def test_a_limit_has_the_same_rate_as_in_python(call: Call, amount: int, period: int) -> None:
     assert int(call("rate_of", amount, period)) == rate_of(LimitSpec(Kind.REQUESTS, amount, 1, period))
+
+
+@given(st.integers(0, 60), st.integers(0, DRAWS - 1))
+@on_the_server
+def test_a_pause_is_as_long_as_in_python(call: Call, row: int, draw: int) -> None:
+    assert int(call("pause", row, draw)) == learning.pause(row, draw, DRAWS)
 
 
 names = st.text("aB4-.%*?[größe]", max_size=6)

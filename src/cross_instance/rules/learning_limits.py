@@ -179,7 +179,7 @@ def _resume(ledger: Ledger, name: str, settings: Learning) -> Learned | None:
     learner = Learner(
         requests=resumed(old.learner.requests, now, node.granted, age),
         tokens=old.learner.tokens and resumed(old.learner.tokens, now, 0, age),
-        slots=Concurrency(cap=old.learner.slots.cap, due=Mark(now + REST, node.granted)),
+        slots=Concurrency(cap=old.learner.slots.cap, due=Mark(now + REST, node.granted), proven=old.learner.slots.cap),
     )
     learned = Learned(
         learner,

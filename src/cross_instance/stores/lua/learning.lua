@@ -36,6 +36,7 @@ end
 
 -- How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know.
 local function row_of(record, stamp)
+  if slots.is_trial(record.slots, stamp.serial - record.requests.rejections) then return record.slots.trials + 1 end
   return estimate.next_row(record.requests, stamp)
 end
 
@@ -53,11 +54,8 @@ local function by_tokens(record, now, stamp, tokens, resume, told)
   })
 end
 
-local function by_slots(record, now, stamp, named)
-  return with(record, {
-    requests = count_rejected(record.requests, stamp.size),
-    slots = slots.rejected(record.slots, now, stamp, named),
-  })
+local function by_slots(record, stamp, held)
+  return with(record, { requests = count_rejected(record.requests, stamp.size), slots = held })
 end
 
 -- The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met.
@@ -87,17 +85,17 @@ local function rejected(record, now, stamp, how)
   local kind, resume, told = how.kind, how.resume, how.told
   if not how.moved then return echoed(record, now, stamp, how.tokens) end
   record = with(record, { epoch = record.epoch + 1 })
-  if kind == "concurrency" or (not kind and slots.is_own(record.slots, stamp)) then
-    return by_slots(record, now, stamp, kind ~= nil)
-  end
-  if TOKENS[kind or ""] and how.tokens then return by_tokens(record, now, stamp, how.tokens, resume, told) end
-  if not kind and row_of(record, stamp) == 0 then
-    local held = slots.rejected(record.slots, now, stamp, false)
+  local accepted = stamp.serial - record.requests.rejections
+  local is_own = kind == "concurrency" or (not kind and slots.is_own(record.slots, stamp, accepted))
+  if is_own or (not kind and row_of(record, stamp) == 0) then
+    local held = slots.rejected(record.slots, now, stamp, accepted, kind ~= nil)
+    if is_own and held.cap > 0 then return by_slots(record, stamp, held) end
     if held.cap > 0 and record.slots.cap == 0 then
       return with(record, { slots = held, requests = freed(record.requests, now, stamp) })
     end
     record = with(record, { slots = held })
   end
+  if TOKENS[kind or ""] and how.tokens then return by_tokens(record, now, stamp, how.tokens, resume, told) end
   return with(record, { requests = doubting(estimate.rejected(record.requests, now, stamp, resume, told)) })
 end
 

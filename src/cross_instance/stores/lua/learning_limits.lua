@@ -64,7 +64,9 @@ local function resume(name, settings)
     learner = {
       requests = rates.resumed(of.requests, now, granted, age),
       tokens = of.tokens and rates.resumed(of.tokens, now, 0, age), epoch = 0,
-      slots = concurrency.new_slots({ cap = of.slots.cap, due = mark(now + rates.REST, granted) }),
+      slots = concurrency.new_slots({
+        cap = of.slots.cap, due = mark(now + rates.REST, granted), proven = of.slots.cap,
+      }),
     },
     settings = settings, started = old.started, simple = old.simple and { rate = old.simple.rate, changed = now },
     recovered = granted, token_kind = old.token_kind, counted = granted, reason = "resumed", changed_at = kept_at,

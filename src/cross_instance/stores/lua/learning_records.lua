@@ -19,7 +19,7 @@ local RATE = {
   "rate", "phase", "estimate", "gain", "survived", "rejections", "lag", "cost", "learning", "told", "doubted",
 }
 local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count" }
-local SLOTS = { "cap", "since", "highest", "gain", "epoch" }
+local SLOTS = { "cap", "since", "highest", "gain", "epoch", "proven", "strikes", "met", "trials" }
 local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 
 -- --- writing -------------------------------------------------------------------------------------------------------

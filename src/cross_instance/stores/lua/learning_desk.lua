@@ -4,6 +4,7 @@
 local kinds = require "kinds"
 local learners = require "learning"
 local ledger = require "ledger"
+local limits = require "limits"
 local notes = require "learning_notes"
 local rates = require "learning_rate"
 local records = require "learning_records"
@@ -281,14 +282,6 @@ local function settings_of(account)
   return incarnations, agreed(said)
 end
 
--- The limit of a kind at a node, or nil.
-local function limit_of(node, kind)
-  for _, limit in ipairs(node.limits) do
-    if limit.kind == kind then return limit end
-  end
-  return nil
-end
-
 -- The requests of the last minute, of an account's live instances.
 local function used_at(account, incarnations)
   local used = 0
@@ -305,7 +298,7 @@ local function overloaded(name)
   if learned then return learned end
   local account = string.match(name, "^[^#]*")
   local incarnations, settings = settings_of(account)
-  local limit = limit_of(ledger.new_node(name), REQUESTS) or limit_of(ledger.new_node(account), REQUESTS)
+  local limit = limits.of_kind(ledger.new_node(name), REQUESTS) or limits.of_kind(ledger.new_node(account), REQUESTS)
   if not settings or not limit then return false end
   local rate = values.rate_of(limit)
   return begin(name, settings, rate, min(used_at(account, incarnations), floor(rate / UNIT)))
@@ -327,7 +320,7 @@ local function tokens_rejected(learned, node, permit, kind, now)
   local requests = learned.learner.requests
   local count = node.granted - requests.rejections - requests.climb.count
   local seen = values.per_minute(count, max(SECOND, now - requests.climb.at))
-  local limit = limit_of(node, kinds.KIND[kind])
+  local limit = limits.of_kind(node, kinds.KIND[kind])
   local most = limit and values.rate_of(limit) or HIGHEST
   local rate = max(LOWEST, min(max(seen, UNIT) * size, requests.rate * size, most))
   learned.token_kind, learned.spent = kind, floor(rate / UNIT)

@@ -65,8 +65,8 @@ end
 
 -- What is learned at a node.
 local function learned(name)
-  local records = require "learning_records"
-  return recall(learners, tables.named("L", name), records.read)
+  local stored = require "learning_records"
+  return recall(learners, tables.named("L", name), stored.read)
 end
 
 -- Keep what begins to be learned.

@@ -5,6 +5,7 @@ local buckets = require "buckets"
 local exact = require "exact"
 local kinds = require "kinds"
 local ledger = require "ledger"
+local limits = require "limits"
 
 local ACCEPTED_BETWEEN = 3
 local EPOCH = { 1, 1, 2, 2, 2, 3 } -- by kind: which of (requests, tokens, concurrency) its overload moves
@@ -88,16 +89,9 @@ local function pause(account, op, permit)
   return teach(op, permit, name, moved, signals.retry_after ~= nil)
 end
 
-local function limit_of(node, kind)
-  for _, limit in ipairs(node.limits) do
-    if limit.kind == kind then return limit end
-  end
-  return nil
-end
-
 -- A limit told for the first time starts with what the provider says is left.
 local function start_from(node, told)
-  local limit = limit_of(node, kinds.KIND[told.kind])
+  local limit = limits.of_kind(node, kinds.KIND[told.kind])
   if limit and limit.source == TOLD and told.remaining then
     buckets.take(limit, max(0, floor(limit.level / limit.den) - told.remaining))
   end
@@ -106,7 +100,7 @@ end
 -- Put a told limit in force at the model's group, where the model has one of its own, else at the account.
 local function believe(permit, told)
   local name = permit.group ~= "" and ledger.group_node(permit.account, permit.group) or permit.account
-  local present = limit_of(ledger.new_node(name), kinds.KIND[told.kind])
+  local present = limits.of_kind(ledger.new_node(name), kinds.KIND[told.kind])
   if present and present.source == CONFIGURED then return end
   local is_known = present and present.source == TOLD and present.amount == told.limit
     and present.period == told.period

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -12,7 +11,6 @@ import msgspec
 import pytest
 import redis
 from tests.stores.redis_scripts import Scripted, without_glance
-from tests.stores.redis_server import program, serving
 
 from cross_instance.rules.apply import RULES
 from cross_instance.rules.limits import new_limit
@@ -62,26 +60,16 @@ from cross_instance.testing.conformance.storming import adds_up
 
 ACCOUNT = "openai:main"
 WEEK_MS = 7 * 24 * 3_600 * 1_000
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[redis.Redis]:
-    with serving() as server, server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def client(connection: redis.Redis) -> redis.Redis:
-    connection.flushall()
-    return connection
 
 
 # --- to the integer ------------------------------------------------------------------------------------------------
 
 
-def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str, str] | None = None) -> None:
-    """A storm on scripts and model, at instants as small as an uptime or as large as today."""
+def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str, str] | None = None) -> int:
+    """A storm on scripts and model, at instants as small as an uptime or as large as today.
+
+    How many operations were answered alike, a last look at all that is left among them.
+    """
     clock = FakeClock(0 if seed % 2 else 1_790_000_000_000_000)
     mirror = Mirror(Scripted(client, clock=clock, replaced=replaced))
     storm, result = random_operations(seed, operations), None
@@ -97,16 +85,17 @@ def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str,
             if isinstance(result, World):
                 adds_up(result)
     mirror.run(Snapshot())
+    return mirror.compared
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_storm_is_answered_as_the_model_answers_it(client: redis.Redis, seed: int) -> None:
-    weather(client, 900 + seed, 300)
+    assert weather(client, 900 + seed, 300) == 301
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_glance_changes_no_answer(client: redis.Redis, seed: int) -> None:
-    weather(client, 950 + seed, 300, without_glance())
+    assert weather(client, 950 + seed, 300, without_glance()) == 301
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -289,6 +278,45 @@ def test_figures_at_the_edge_of_what_is_exact(client: redis.Redis, seed: int) ->
         else:
             mirror.run(giants.settle(held.pop(random.randrange(len(held))) if held else asked[0]))
     mirror.run(Snapshot())
+
+
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def arguments_used(client: redis.Redis, store: Scripted, op: Operation[Any]) -> int:
+    """How many arguments the commands of an operation's script have: it reads and writes no more records than that."""
+    total = 0
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]
+        store.run(op)
+        client.echo("over")
+        while not (said := monitor.connection.read_response().decode()).endswith('"ECHO" "over"'):
+            total += len(ARGUMENT.findall(said)) if " lua] " in said else 0
+    return total
+
+
+def test_to_publish_and_to_go_costs_the_hundredth_instance_no_more_than_the_third(client: redis.Redis) -> None:
+    clock = FakeClock()
+    store, spec = Scripted(client, clock=clock), AccountSpec((LimitSpec(Kind.REQUESTS, 6_000, 600),))
+    new = AccountSpec((LimitSpec(Kind.REQUESTS, 3_000, 300),))
+    costs = []
+    for more in (3, 100):
+        members = [member(store, f"{more}-{number}", spec) for number in range(more)]
+        clock.advance(SECOND)
+        me = members[-1]
+        ops = (Configure(me, ACCOUNT, new), Configure(me, ACCOUNT, spec), Leave(me))
+        costs.append([arguments_used(client, store, op) for op in ops])
+    assert all(late <= early for early, late in zip(*costs, strict=True)), costs
+    assert min(costs[0]) > 10
+
+
+def member(store: Scripted, name: str, spec: AccountSpec) -> int:
+    joined = store.run(Join(name, "nonce", pid=1, machine="here", host="here"))
+    assert isinstance(joined, Joined)
+    store.run(Configure(joined.incarnation, ACCOUNT, spec))
+    return joined.incarnation
 
 
 # --- the clock -----------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from cross_instance.rules import learning, learning_notes as notes, usage
+from cross_instance.rules import learning, learning_notes as notes, publications, usage
 from cross_instance.rules.learning import Learner, Stamp, new_learner
 from cross_instance.rules.learning_concurrency import told as slots_told
 from cross_instance.rules.learning_rate import BUSY, STEP, Phase, Rate
@@ -27,8 +27,6 @@ from cross_instance.rules.learning_risk import counted, proactive_cut
 from cross_instance.rules.learning_simple import Factors, Simple, accepted, rejected as reduced
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, Mark, part, per_minute, sane
 from cross_instance.rules.operations import FOREVER, MINUTE, SECOND, Kind, Learning
-from cross_instance.rules.records import decode_published
-from cross_instance.rules.tables import PUBLISHED, named, unpack_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -331,11 +329,8 @@ def _overloaded(ledger: Ledger, name: str) -> Learned | None:
 
 def _settings(ledger: Ledger, account: str) -> tuple[list[int], Learning | None]:
     """The live instances of an account, and how they want its limits learned."""
-    said = {
-        unpack_one(key[-8:])[0]: decode_published(value).spec.learning
-        for key, value in ledger.tables.scan(named(PUBLISHED, account))
-    }
-    return list(said), agreed(said.values())
+    said = (spec.learning for spec in publications.specs_of(ledger.tables, account))
+    return publications.publishers_of(ledger.tables, account), agreed(said)
 
 
 def _in_force(ledger: Ledger, names: tuple[str, ...]) -> int:

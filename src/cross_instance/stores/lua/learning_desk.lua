@@ -6,12 +6,12 @@ local learners = require "learning"
 local ledger = require "ledger"
 local limits = require "limits"
 local notes = require "learning_notes"
+local publications = require "publications"
 local rates = require "learning_rate"
 local records = require "learning_records"
 local risks = require "learning_risk"
 local simples = require "learning_simple"
 local slots = require "learning_concurrency"
-local tables = require "tables"
 local usage = require "usage"
 local values = require "learning_values"
 
@@ -274,12 +274,9 @@ end
 
 -- The live instances of an account, and how they want its limits learned.
 local function settings_of(account)
-  local incarnations, said = {}, {}
-  for place, key in ipairs(tables.scan(tables.named("c", account))) do
-    incarnations[place] = tables.number_at(key, #key - 7)
-    said[place] = cmsgpack.unpack(tables.get(key)).spec.learning or false
-  end
-  return incarnations, agreed(said)
+  local said = {}
+  for place, spec in ipairs(publications.specs_of(account)) do said[place] = spec.learning or false end
+  return publications.publishers_of(account), agreed(said)
 end
 
 -- The requests of the last minute, of an account's live instances.

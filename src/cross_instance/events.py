@@ -38,6 +38,10 @@ STORE_RECOVERED = "store-recovered"
 """The store can be used again. `seconds` it took, `permits` granted meanwhile."""
 LIMITS_GUESSED = "limits-guessed"
 """Nothing is known of an account's limits. `account`."""
+LIMIT_LEARNED = "limit-learned"
+"""What is known of a hidden limit has changed, by more than a twentieth."""
+LIMITS_RESET = "limits-reset"
+"""The project's file of learned limits was removed: they are forgotten. `nodes`."""
 CLOCK_JUMPED = "clock-jumped"
 """The wall clock was set. `seconds` by which."""
 MACHINE_SLEPT = "machine-slept"
@@ -61,6 +65,11 @@ PRESENCE_UNUSABLE = "presence-unusable"
 """The lock files of this machine cannot be used: nobody sees at once who has ended, only by his silence."""
 INSTANCE_REMOVED = "instance-removed"
 """Another instance ended or fell silent without leaving. `removed`: its id."""
+
+
+def level_of(topic: str) -> int:
+    """The level at which a store's notice is logged: what is learned is no trouble."""
+    return logging.INFO if topic == LIMIT_LEARNED else logging.WARNING
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,16 @@ class Accounts:
         """Those whose publication is on its way to the store."""
         self.specs: dict[str, AccountSpec] = {}
         """What was published last, by account."""
-        self._settings = settings
         self._named = named
-        self._weight, reserve = settings.weight_and_reserve(named)
-        self._reserve = reserve if reserves else 0
+        self._reserves = reserves
+        self.take(settings)
         self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
+
+    def take(self, settings: Settings) -> None:
+        """Have other settings from now on; what was published before holds until it is published anew."""
+        self._settings = settings
+        self._weight, reserve = settings.weight_and_reserve(self._named)
+        self._reserve = reserve if self._reserves else 0
 
     def publication(self, incarnation: int, account: str) -> Configure:
         """The operation that publishes what the settings say of an account."""

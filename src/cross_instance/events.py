@@ -54,6 +54,19 @@ PRESENCE_UNUSABLE = "presence-unusable"
 """The lock files of this machine cannot be used: nobody sees at once who has ended, only by his silence."""
 INSTANCE_REMOVED = "instance-removed"
 """Another instance ended or fell silent without leaving. `removed`: its id."""
+REQUESTS_GRANTED = "requests-granted"
+"""Permits of an account were granted to this instance: `requests` within the last second, `account`, and all instances'
+`used` requests of the last 60 s of the `amount` per minute (None: not known)."""
+REQUESTS_REJECTED = "requests-rejected"
+"""Requests of this instance met 429: `requests` within the last second, `account`, `model`."""
+LIMIT_CHANGED = "limit-changed"
+"""The requests per minute in force at a `node` have changed: `old`, `new`, `source`."""
+RATE_LIMIT_WARNING = "rate-limit-warning"
+"""An account's `usage` (of 1) crossed 0.8 of its requests per minute. `provider`, `account`."""
+INSTANCE_CONNECTED = "instance-connected"
+"""Another instance came. `connected`: its id."""
+INSTANCE_DISCONNECTED = "instance-disconnected"
+"""Another instance went, whichever way. `disconnected`: its id."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +202,30 @@ class _InLoop(_Subscription):
             log.exception("a subscriber failed on the event %s", event.kind)
 
 
+class Collected(_Subscription):
+    """Keeps events until somebody takes them; `arrived` is called with each, and must not wait."""
+
+    def __init__(self, events: Events, arrived: Callable[[], object]) -> None:
+        super().__init__(events)
+        self._arrived = arrived
+        self._pending: deque[Event] = deque()
+
+    def put(self, event: Event) -> None:
+        """See `_Subscription.put`."""
+        if len(self._pending) < MOST_PENDING:
+            self._pending.append(event)
+            self._arrived()
+        else:
+            self.dropped += 1
+
+    def take(self) -> list[Event]:
+        """What has arrived, in order."""
+        return [self._pending.popleft() for _ in range(len(self._pending))]
+
+    def _end(self) -> None:
+        """Nobody has to be told."""
+
+
 class Events:
     """The events of one instance, and who is told of them."""
 
@@ -198,12 +235,15 @@ class Events:
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._lock = threading.RLock()
 
-    def tell(self, kind: str, message: str, level: int | None = logging.WARNING, **fields: Any) -> None:
-        """Something has happened. `level` of the log line; None: it has been logged already."""
+    def tell(
+        self, kind: str, message: str, level: int | None = logging.WARNING, *, kept: bool = True, **fields: Any
+    ) -> None:
+        """Something has happened. `level` of the log line; None: none is due. `kept`: for the status."""
         event = Event(kind, time.time(), self.instance_id, message, MappingProxyType(fields))
         if level is not None:
             log.log(level, "%s: %s", kind, message)
-        self.recent.append(event)
+        if kept:
+            self.recent.append(event)
         for subscription in self._subscriptions:
             subscription.put(event)
 
@@ -214,6 +254,12 @@ class Events:
     def subscribe_here(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
         """The same in the running event loop; a coroutine function is awaited."""
         return self._add(_InLoop(self, callback))
+
+    def collect(self, arrived: Callable[[], object]) -> Collected:
+        """Keep the events from now on for a thread that takes them; `arrived` tells it."""
+        collected = Collected(self, arrived)
+        self._add(collected)
+        return collected
 
     def _add(self, subscription: _Subscription) -> _Subscription:
         with self._lock:

@@ -90,6 +90,7 @@ class Pulse:
     def start(self) -> None:
         """Begin to beat."""
         self._thread.start()
+        self._membership.activity.start()
 
     def stop(self) -> None:
         """Send what was handed over, then end."""
@@ -97,6 +98,7 @@ class Pulse:
         self._inbox.put(None)
         with suppress(RuntimeError):  # the process was interrupted while the thread was started
             self._thread.join()
+        self._membership.activity.stop()
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Take over an operation; it is sent at once, and again until the store has answered.

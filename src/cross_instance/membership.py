@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
 from cross_instance.accounts import Accounts
+from cross_instance.activity import Activity
 from cross_instance.config import NO_EFFECT
 from cross_instance.degraded import Fallback
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
@@ -78,6 +79,7 @@ class Membership:
         self.waiters: set[Permit] = set()
         self.accounts = Accounts(settings, instance_id)
         self.events = Events(instance_id)
+        self.activity = Activity(self)
         self.fallback = Fallback(self)
         self.standing = Standing(address, self.events, self.fallback)
         self.work = OwnWork(self)
@@ -256,7 +258,7 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
-        self.work = OwnWork(self)
+        self.work, self.activity = OwnWork(self), Activity(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)

@@ -183,6 +183,7 @@ class PermitRecord:
         self._late = max(0, self.membership.store.now() - granted.at.mono) + granted.age
         self.waited = granted.waited / SECOND
         self.state = HELD
+        self.membership.activity.granted(self.question.account)  # type: ignore[union-attr]  # it has been asked
         self._heard(granted)
 
     def _hold_uncoordinated(self) -> None:
@@ -198,6 +199,8 @@ class PermitRecord:
         now = time.monotonic_ns()
         sent = self._sent_ns or self._granted_ns
         outcome = self._outcome or self._unsettled(error)
+        if outcome is Outcome.REJECTED:
+            self.membership.activity.rejected(f"{self.provider}/{self.account}", self.model)
         return Settle(
             self.incarnation,
             self.seq,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import account_names, check_arguments, load_settings, without_password
+from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership import Membership
@@ -166,7 +167,7 @@ class _Runtime(Generic[PermitT]):
         return self.settings.enabled
 
 
-class Runtime(TaskMethods, Locking, Observing, HttpClients, _Runtime[Permit]):
+class Runtime(TaskMethods, Locking, Observing, CoordinatorEvents, HttpClients, _Runtime[Permit]):
     """An instance at a store, and its permits.
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
@@ -210,7 +211,9 @@ class Runtime(TaskMethods, Locking, Observing, HttpClients, _Runtime[Permit]):
         self.close()
 
 
-class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncHttpClients, _Runtime[AsyncPermit]):
+class AsyncRuntime(
+    AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncCoordinatorEvents, AsyncHttpClients, _Runtime[AsyncPermit]
+):
     """The same for asyncio; its arguments are those of `Runtime`.
 
     Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.

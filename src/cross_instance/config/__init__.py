@@ -6,7 +6,7 @@ Data flows one way: `sources` reads and checks each source by the table in `sche
 
 from cross_instance.config.forms import account_names
 from cross_instance.config.limits import greatest_burst
-from cross_instance.config.load import check_arguments, load_settings
+from cross_instance.config.load import check_arguments, load_settings, reload_limits_of
 from cross_instance.config.schema import SETTINGS, Setting
 from cross_instance.config.settings import (
     NO_EFFECT,
@@ -33,5 +33,6 @@ __all__ = [
     "check_arguments",
     "greatest_burst",
     "load_settings",
+    "reload_limits_of",
     "without_password",
 ]

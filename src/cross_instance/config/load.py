@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from cross_instance.config.sources import KeyPath, Layer
 
 T = TypeVar("T")
+
+RELOADED = frozenset({"providers", "instances"})
+"""What can change while a process runs: the first parts of the settings' paths."""
 
 log = logging.getLogger("cross_instance")
 
@@ -73,6 +77,22 @@ def load_settings(
     _check(settings, values)
     _tell_reserved(tuple(entry.place for entry in settings.reserved()))
     return settings
+
+
+def reload_limits_of(
+    settings: Settings, *, environ: Mapping[str, str] | None = None, home: Path | None = None
+) -> Settings:
+    """The same settings with what the project's and the user's files now say of providers and instances.
+
+    What was given as an argument stays. Raises `ConfigError`.
+    """
+    given = {path: found for path, found in settings._values.items() if found.origin == "argument"}
+    fresh = load_settings(settings.project_dir, environ=environ, home=home)
+    values = {path: found for path, found in settings._values.items() if path[0] not in RELOADED}
+    values |= {path: found for path, found in merged([given, fresh._values]).items() if path[0] in RELOADED}
+    renewed = replace(settings, providers=_providers(values), instances=_instances(values), _values=values)
+    _check(renewed, values)
+    return renewed
 
 
 @cache
@@ -122,6 +142,7 @@ def _build(values: Layer, project: Path) -> Settings:
         work_stealing=value(schema.WORK_STEALING),
         ageing=value(schema.AGEING) * 1_000,
         logging=value(schema.LOGGING),
+        log_format=value(schema.LOG_FORMAT),
         coordinator_port=value(schema.COORDINATOR_PORT),
         coordinator_addr=value(schema.COORDINATOR_ADDR),
         adaptive=Adaptive(

@@ -121,6 +121,7 @@ class Settings:
     ageing: int
     """µs; 0: off."""
     logging: bool
+    log_format: str
     coordinator_port: int
     coordinator_addr: str
     adaptive: Adaptive

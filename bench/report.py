@@ -39,7 +39,7 @@ def _lines(results: Results) -> Iterator[str]:
         yield from _table(row)
         yield from (f"Not measured: {absent}.\n" for absent in row.absent)
         if row.if_missed and not all(verdict.reached for verdict in row.verdicts()):
-            yield f"Why a target is missed: {row.if_missed}"
+            yield f"Why a target is missed: {row.if_missed}\n"
     yield "## Machine\n"
     yield from _machine(results.machine)
 

@@ -19,7 +19,7 @@ from bench.contenders import Contender, Sampler, sampler
 from bench.measuring import Role
 from bench.ours import COSTS, MODEL, NEVER_BINDING, PROVIDER, join, settings_in
 from bench.peers import PLENTY
-from bench.server import client, url_in
+from bench.servers import client, url_in
 from cross_instance import Runtime
 from cross_instance.rules.operations import Granted
 from cross_instance.stores.urls import open_store

@@ -17,7 +17,7 @@ import openai
 from bench.measuring import Role
 from bench.ours import settings_for
 from bench.peers import pyrate_limiter
-from bench.server import url_in
+from bench.servers import url_in
 from cross_instance import AsyncRuntime
 from cross_instance.cli.demo.scene import BURST, MODEL, PARTS, REQUESTS_PER_MINUTE, SLOWEST
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bench.crew import helper
 from bench.measuring import Role, Row, Subject, Target, quantile
-from bench.server import ABSENT, IS_INSTALLED, serving
+from bench.servers import ABSENT, IS_INSTALLED, serving
 from bench.strategies import ACROSS_MACHINES, STRATEGIES, serve_agent
 from cross_instance.cli.demo.scene import BURST, FASTEST, PARTS, REQUESTS_PER_MINUTE, SLOWEST, ceiling
 from cross_instance.testing.provider import Limit, ProviderConfig, ProviderServer, Uniform

@@ -12,7 +12,7 @@ from bench.crew import Crew, helper, serve_permits
 from bench.measuring import Role, Row, Subject, Target, latencies
 from bench.ours import PROVIDER, settings_in
 from bench.rows.waiters import CANCEL, GRANT, TAKE, WAIT, Queue
-from bench.server import ABSENT, IS_INSTALLED, processor_time, serving
+from bench.servers import ABSENT, IS_INSTALLED, processor_time, serving
 from bench.slots import ONE_SLOT
 from cross_instance.stores.urls import open_store
 

@@ -138,7 +138,8 @@ class Pulse:
     def _is_busy(self) -> bool:
         """Whether it must look around often; if not, `watch` wakes it. The flag is set first: none is missed."""
         self._dozing = True
-        busy = bool(self._membership.waiters or self._unsent or self._membership.fallback.is_busy)
+        membership = self._membership
+        busy = bool(membership.waiters or self._unsent or membership.fallback.is_busy or membership.work.is_untold)
         self._dozing = not busy
         return busy
 

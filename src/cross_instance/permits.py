@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 from cross_instance.permit_record import PermitRecord
 from cross_instance.protocol import Rejoin, Step, Wait, drive, drive_async, negotiate
 from cross_instance.rules.operations import Cancel, Granted, Settle
+from cross_instance.tasks.context import wait_at_once
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,7 +35,7 @@ class Permit(PermitRecord):
         """Wait for the grant.
 
         Raises `RateLimitExceeded`, `RequestTooLarge`, `StoreUnavailable`; `InstanceFenced` where this instance
-        was removed and cannot join anew.
+        was removed and cannot join anew; `TaskCancelled` in a task that is to end.
         """
         membership = self.membership
         if self.runtime not in membership.users and not self.runtime.join():
@@ -63,7 +64,7 @@ class Permit(PermitRecord):
     def _perform(self, step: Step) -> object:
         store = self.membership.store
         if isinstance(step, Wait):
-            return store.wait(step.permit, step.seconds)
+            return store.wait(step.permit, wait_at_once(self.membership, step.seconds))
         if isinstance(step, Rejoin):
             self._forget_wakes(store)
             self.membership.rejoin(step.incarnation)

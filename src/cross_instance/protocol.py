@@ -153,9 +153,9 @@ def _resolve(request: Request, stale: Stale | None) -> Generator[Step, Any, Answ
     Of many that find them unpublished one publishes, and the others ask: their way to the store is behind it.
     """
     accounts, account = request.membership.accounts, account_key(request.provider, request.account)
-    if account in accounts.publishing:
+    if account in accounts.publishing and not (stale is not None and stale.revision):
         answer: Answer = yield request.operation()
-        if not (isinstance(answer, Stale) and not answer.revision):
+        if not isinstance(answer, Stale):
             return answer
         stale = answer
     if stale is not None and stale.revision:

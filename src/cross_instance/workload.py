@@ -67,9 +67,14 @@ class OwnWork:
         self.tasks = tasks
         self._membership.nudge()
 
+    @property
+    def is_untold(self) -> bool:
+        """Whether something has been noted that is to be sent."""
+        return self.tasks is not self._sent_tasks
+
     def tell_noted(self) -> None:
         """Send what has been noted. Raises `StoreUnavailable`."""
-        if self.tasks is not self._sent_tasks and self._membership.fallback.outage is None:
+        if self.is_untold and self._membership.fallback.outage is None:
             with self._lock:
                 self._send(False)
 

@@ -81,3 +81,33 @@ def test_the_commands_that_look_see_the_instances_of_a_server(place: Place, serv
         assert place.read_json("pi_instance_status", "--json")[0]["instanceId"] == "one"
         assert "openai" in place.run("cross-instance", "limits").stdout
     assert place.read_json("cross-instance", "status", "--json")["instances"] == []
+
+
+def test_the_commands_for_tasks_work_at_a_server(place: Place, server: Server) -> None:
+    place.environment["PI_STORE"] = server.url("tasks")
+    settings = load_settings(place.project, environ=place.environment, home=place.home)
+    tasks = ("cross-instance", "tasks")
+    with Runtime("worker", settings=settings) as runtime:
+
+        @runtime.task("halve", retries=0)
+        def halve(number: int) -> float:
+            raise ValueError(f"{number} is odd")
+
+        failed, queued = runtime.submit(halve, 5), runtime.submit(halve, 7, delay=3_600)
+        runtime.work(until_idle=True)
+        listed = place.read_json(*tasks, "list", "--json")
+        assert [(task["task"], task["state"]) for task in listed["tasks"]] == [
+            (queued.task, "queued"),
+            (failed.task, "failed"),
+        ]
+        assert listed["states"] == {"queued": 1, "failed": 1}
+        assert "  ValueError: 5 is odd" in place.run(*tasks, "show", failed.task).stdout
+        assert place.run(*tasks, "retry", "--state", "failed").stdout == f"{failed.task} is queued.\n"
+        (row,) = place.read_json("cross-instance", "instances", "--json")["instances"]
+        assert (row["instance"], row["runs"], row["queued"]) == ("worker", 0, 1)
+        place.run(*tasks, "pause", "worker")
+        runtime.work(until_idle=True)
+        assert failed.status().state == "queued"
+        cancelled = place.read_json(*tasks, "cancel", failed.task, queued.task, "--json")
+        assert [task["state"] for task in cancelled["tasks"]] == ["cancelled", "cancelled"]
+        assert place.run(*tasks, "purge", "--state", "cancelled").stdout == "Forgotten: 2.\n"

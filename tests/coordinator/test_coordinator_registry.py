@@ -11,7 +11,20 @@ from tests.coordinator.conftest import Join
 from cross_instance.coordinator import Coordinator
 from cross_instance.events import INSTANCE_REMOVED
 from cross_instance.presence import file_name, instances_folder
-from cross_instance.rules.operations import SECOND, Join as JoinOp, Joined, Sweep
+from cross_instance.rules.operations import (
+    SECOND,
+    Claim,
+    Claimed,
+    Finish,
+    Finished,
+    Join as JoinOp,
+    Joined,
+    NewTask,
+    Push,
+    Snapshot,
+    Sweep,
+    TaskEnd,
+)
 from cross_instance.stores.memory import MemoryStore
 from cross_instance.testing import FakeClock
 
@@ -112,6 +125,32 @@ def test_a_jump_of_the_wall_clock_kills_nobody(join: Join, store: MemoryStore, c
         one.enhanced_heartbeat()
         assert ids(one) == ["a", "far"]
         assert all(one.is_instance_alive(info) for info in one.get_active_instances())
+
+
+def test_a_laptop_that_sleeps_loses_no_instance_no_lock_and_no_running_task(
+    join: Join, store: MemoryStore, clock: FakeClock
+) -> None:
+    """It sleeps for a night, with everybody on it: no time has passed but on the wall clock."""
+    one, other = join("a"), join("b")
+    here = machine(one)
+    runner = stranger(store, "runner", here)
+    store.run(Push((NewTask("long", "kind"), NewTask("at seven", "kind", delay=7 * 3_600 * SECOND))))
+    claimed = store.run(Claim(runner, 1))
+    assert isinstance(claimed, Claimed)
+    (task,) = claimed.tasks
+    lock = other.try_acquire_lock("report")
+    assert lock is not None
+    clock.wall += 8 * 3_600 * SECOND
+    store.run(Sweep())
+    assert [info.instance_id for info in store.run(Snapshot()).instances] == ["a", "b", "runner"]
+    assert one.try_acquire_lock("report") is None, "it is held still"
+    assert other.release_lock(lock)
+    ended = store.run(Finish(runner, (TaskEnd("long", task.epoch),)))
+    assert isinstance(ended, Finished)
+    assert ended.tasks[0].known, "its owner may end it"
+    due = store.run(Claim(runner, 2))
+    assert isinstance(due, Claimed)
+    assert [task.spec.task for task in due.tasks] == ["at seven"], "what became due meanwhile is ready"
 
 
 def test_another_process_of_the_same_id_is_not_the_one_that_was(join: Join, store: MemoryStore) -> None:

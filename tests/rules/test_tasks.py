@@ -251,6 +251,16 @@ def test_a_returned_place_whose_task_was_half_cancelled_is_passed_over() -> None
     assert not [*case.tables.scan(RETURNED)]
 
 
+def test_a_push_that_its_process_half_made_is_told_with_its_death() -> None:
+    """The tasks are kept, and the idle know nothing of them: whoever notices the death tells them."""
+    case = Case()
+    idle, dead = case.join("idle"), case.join("dead")
+    assert claim(case, idle, 1) == []
+    half(case, Push((NewTask("t", "kind"),)))
+    assert [(wake.incarnation, wake.seq) for wake in case.run(Sweep((dead,))).wakes] == [(idle, 1)]
+    assert [task.spec.task for task in claim(case, idle, 2)] == ["t"]
+
+
 def test_the_key_after_another() -> None:
     tables = DictTables()
     for key in (b"a", b"b\x01", b"b\x02", b"c"):

@@ -13,7 +13,18 @@ from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded,
 from cross_instance.heartbeat import Pulse
 from cross_instance.lookout import Lookout, is_alive
 from cross_instance.presence import Card, Presence, instances_folder, machine_of
-from cross_instance.rules.operations import SECOND, Cancel, Configure, Granted, Heartbeat, Join, Settle, Snapshot, Sweep
+from cross_instance.rules.operations import (
+    SECOND,
+    Cancel,
+    Configure,
+    Granted,
+    Heartbeat,
+    Join,
+    Settle,
+    Snapshot,
+    Sweep,
+    Workload,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,6 +139,17 @@ def test_who_takes_the_id_of_the_dead_meanwhile_is_left_alone(timeline: Timeline
     pulse_of(runtime).look()
     assert [i.instance_id for i in timeline.run(Snapshot()).instances] == ["one", "phoenix"]
     risen[0].release(remove=True)
+
+
+def test_what_is_noted_before_the_thread_dozes_keeps_it_awake(runtime: Runtime) -> None:
+    """A nudge that comes while the thread is not dozing yet wakes nobody: it looks for itself."""
+    pulse, work = pulse_of(runtime), runtime._membership.work
+    assert not pulse._is_busy()
+    pulse._dozing = False
+    work.note_tasks(Workload(orchestrations=1))
+    assert pulse._is_busy()
+    work.tell_noted()
+    assert not pulse._is_busy()
 
 
 def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Timeline, runtime: Runtime) -> None:

@@ -51,6 +51,21 @@ def test_of_many_first_requests_one_publishes(timeline: Timeline, runtime: Runti
         flow.close()
 
 
+def test_who_asks_before_the_publisher_has_heard_learns_it_from_the_store(timeline: Timeline, runtime: Runtime) -> None:
+    """The answer to the publication may be waiting for the very loop that asks: nobody asks again in vain."""
+    first, second = started(runtime, timeline), started(runtime, timeline)
+    configured = timeline.run(next(first))
+    stale = timeline.run(next(second))
+    assert isinstance(stale, Stale)
+    assert stale.revision
+    anew = second.send(stale)
+    assert anew.revision == stale.revision
+    with pytest.raises(StopIteration):
+        second.send(timeline.run(anew))
+    assert isinstance(first.send(configured), Acquire)
+    first.close()
+
+
 def test_who_overtakes_the_publication_publishes_too(timeline: Timeline, runtime: Runtime) -> None:
     first, second = started(runtime, timeline), started(runtime, timeline)
     publication, question = next(first), next(second)

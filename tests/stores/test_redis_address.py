@@ -89,6 +89,7 @@ def test_sentinels_have_a_user_of_their_own() -> None:
         ("unix://:secret@run/s", "absolute"),
         ("redis+sentinel://:secret@a", "name of the service is missing"),
         ("redis+cluster://:secret@a/1", "no databases but 0"),
+        ("redis://h/0?password=top@secret", "percent-encoded"),
     ],
 )
 def test_what_is_wrong_is_told_without_the_password(url: str, says: str) -> None:

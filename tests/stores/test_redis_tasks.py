@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
@@ -130,6 +131,21 @@ def test_a_zombie_neither_finishes_nor_spends(
     assert past == [("zombie", "died"), ("heir", "done")]
     herd.hear("spent", heir)
     assert not [event for event in herd.events if (event.word, event.pid) == ("spent", zombie)]
+
+
+def test_the_idle_take_over_the_work_of_one(
+    tmp_path: Path, settings: dict[str, Any], herd: Herd, runtime: Runtime
+) -> None:
+    laden, *idle = names = ["laden", "idle-1", "idle-2"]
+    for name in names:
+        herd.hear("joined", herd.start(task_parts.serve, folder=tmp_path, settings=settings, name=name, concurrency=1))
+    handles = runtime.submit_many("effect", [(0.05,)] * 60, queue=laden)
+    for handle in handles:
+        handle.result(timeout=60)
+    did = Counter(handle.status().attempts[-1].instance_id for handle in handles)
+    moved = {(steal.thief, steal.victim): steal.tasks for steal in runtime.tasks.summary().steals if steal.victim}
+    assert set(did) == set(names), "everybody worked"
+    assert moved == {(name, laden): did[name] for name in idle}, "each task moved once, and nothing moved back"
 
 
 # --- one process ---------------------------------------------------------------------------------------------------

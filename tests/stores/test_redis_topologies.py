@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import ipaddress
+import socket
 import ssl
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,11 +23,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from redis import asyncio as aredis, exceptions
 from redis.crc import key_slot
 from tests.stores.redis_server import PATIENCE, Server, free_port, program, serving
 
 from cross_instance.errors import ConfigError, StoreUnavailable
 from cross_instance.rules.operations import Beaten, Fenced, Heartbeat, Join, Joined, Snapshot
+from cross_instance.stores.redis.address import parse
+from cross_instance.stores.redis.faults import fault_of
+from cross_instance.stores.redis.health import examine
+from cross_instance.stores.redis.servers import Servers
 from cross_instance.stores.redis.store import AsyncRedisStore, RedisStore
 
 SLOTS = 16_384
@@ -134,6 +141,15 @@ def test_the_tasks_of_a_loop_find_a_cluster_s_node_too() -> None:
         asyncio.run(main(f"redis+cluster://127.0.0.1:{one.port}?namespace={namespace_in(1)}"))
 
 
+def test_the_doctor_examines_the_node_that_holds_the_namespace() -> None:
+    with cluster() as (one, two):
+        with two.client() as client:
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        hosts = f"127.0.0.1:1,127.0.0.1:{one.port}"
+        policies = [examine(f"redis+cluster://{hosts}?namespace={namespace_in(half)}").eviction for half in (0, 1)]
+    assert policies == ["noeviction", "allkeys-lru"]
+
+
 # --- Sentinel ------------------------------------------------------------------------------------------------------
 
 
@@ -170,13 +186,26 @@ def test_sentinels_name_the_primary_also_after_a_failover() -> None:
                 primary.kill()
                 assert isinstance(store.run(Heartbeat(incarnation)), Beaten | Fenced)
                 assert isinstance(store.run(Heartbeat(joined(store, "b"))), Beaten)
-                assert replica.connections() == 1
+                until(lambda: replica.connections() == 2)  # for calls, and for wakes
 
 
 def test_sentinels_that_are_gone_are_told() -> None:
-    url = "redis+sentinel://127.0.0.1:1/mine?patience=0.1&connect_timeout=0.1"
-    with pytest.raises(StoreUnavailable, match="mine"):
+    url = "redis+sentinel://127.0.0.1:1/mine?patience=0.1&connect_timeout=0.1&sentinel_password=secret"
+    with pytest.raises(StoreUnavailable, match=r"no Sentinel names a primary for mine: 127\.0\.0\.1:1$"):
         RedisStore(url)
+
+
+def test_nobody_waits_for_whom_a_sentinel_lets_wait() -> None:
+    """An event loop tells that its connection is lost while another thread asks where the primary is."""
+    with ThreadPoolExecutor(2) as threads, socket.create_server(("127.0.0.1", 0)) as silent:
+        servers = Servers(parse(f"redis+sentinel://127.0.0.1:{silent.getsockname()[1]}/mine?timeout=60"))
+        asking = threads.submit(servers.connect)
+        with silent.accept()[0]:
+            threads.submit(servers.lost, fault_of(ConnectionError())).result(PATIENCE)
+            assert not asking.done()
+            silent.close()
+        with pytest.raises(exceptions.ConnectionError, match="no Sentinel"):
+            asking.result()
 
 
 # --- TLS -----------------------------------------------------------------------------------------------------------
@@ -242,6 +271,15 @@ def encrypted(target: int, certificate: Path) -> Iterator[int]:
     finally:
         loops[0].call_soon_threadsafe(ended.set)
         thread.join()
+
+
+def test_both_kinds_of_connection_take_every_option() -> None:
+    files = ("ca_certs", "ca_path", "certfile", "keyfile", "password")
+    options = "&".join((*(f"ssl_{name}=/some" for name in files), "ssl_cert_reqs=optional", "ssl_check_hostname=true"))
+    servers = Servers(parse(f"rediss://user:secret@h/1?{options}"))
+    for kind in (redis.SSLConnection, aredis.SSLConnection):
+        made, arguments = servers._way(None, kind, None)
+        made(**arguments)
 
 
 def test_tls_with_a_certificate_that_is_known(certificate: Path) -> None:

@@ -6,11 +6,11 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.runtime.doubles import Timeline, settings_in
+from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
 from cross_instance import AsyncRuntime, Runtime, StoreUnavailable
-from cross_instance.rules.operations import TaskState
-from cross_instance.tasks import PayloadError, TaskFailed, current_task
+from cross_instance.rules.operations import Snapshot, TaskState
+from cross_instance.tasks import PayloadError, TaskCancelled, TaskFailed, current_task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +65,47 @@ def test_another_thread_drains_it(runtime: Runtime) -> None:
         runtime.drain()
         worker.join()
         runtime.drain()  # nobody works any more
+
+
+def test_draining_before_work_has_begun_ends_the_next_work(runtime: Runtime) -> None:
+    """Whoever asks to stop while the program still prepares is not forgotten; it counts once."""
+
+    @runtime.task("double")
+    def double(number: int) -> int:
+        return 2 * number
+
+    with runtime:
+        handle = runtime.submit("double", 4)
+        runtime.drain()
+        worker = threading.Thread(target=runtime.work, daemon=True)
+        worker.start()
+        worker.join(30)
+        assert not worker.is_alive()
+        assert handle.status().state is TaskState.QUEUED
+        runtime.work(until_idle=True)
+        assert handle.result() == 8
+
+
+def test_a_thread_that_waits_for_a_permit_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    with Runtime("w", settings=one_at_a_time(tmp_path)) as runtime:
+
+        @runtime.task("asks")
+        def asks() -> None:
+            runtime.permit("acme").acquire()
+
+        worker = threading.Thread(target=runtime.work, daemon=True)
+        with runtime.permit("acme"):
+            worker.start()
+            handle = runtime.submit("asks")
+            while not runtime.run(Snapshot()).instances[0].waiting:
+                pass
+            assert handle.cancel().cancel_asked
+            with pytest.raises(TaskCancelled):
+                handle.result(timeout=30)
+            (instance,) = runtime.run(Snapshot()).instances
+            assert (instance.held, instance.waiting) == (1, 0), "it waits no more"
+        runtime.drain()
+        worker.join()
 
 
 def test_calls_are_tuples_and_keys_come_from_them(runtime: Runtime) -> None:

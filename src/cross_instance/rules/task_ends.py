@@ -28,8 +28,8 @@ from cross_instance.rules.operations import (
 from cross_instance.rules.stealing import queued
 from cross_instance.rules.tables import CLAIMER, IDLE, RESULT, named, numbered
 from cross_instance.rules.task_desk import Desk
-from cross_instance.rules.task_purge import forget_expired
 from cross_instance.rules.task_records import Phase, claimer, decode_idle
+from cross_instance.rules.task_time import forget_expired, make_due_ready
 from cross_instance.rules.task_views import answer, state_of
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def finish(tables: Tables, op: Finish, at: Instant) -> Finished | Fenced:
     desk = Desk(tables, at)
     if desk.instance(op.incarnation) is None:
         return Fenced(at=at)
+    make_due_ready(desk)
     forget_expired(desk, 2 * len(op.ends))
     ended = tuple(_end_attempt(desk, op.incarnation, end) for end in op.ends)
     desk.close()
@@ -206,6 +207,7 @@ def requeue(tables: Tables, op: Requeue, at: Instant) -> TaskAnswer:
     desk = Desk(tables, at)
     task = desk.task(op.task)
     if task is not None and task.phase in (Phase.FAILED, Phase.DEAD, Phase.CANCELLED):
+        make_due_ready(desk)
         desk.reopen(task)
         task.run_at = at.wall
         desk.keep(task)

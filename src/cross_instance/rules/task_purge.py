@@ -1,7 +1,4 @@
-"""Forgetting tasks that are over: by their retention, by name, by state.
-
-Whatever adds or ends tasks forgets twice as many whose retention is over, so the store needs no caretaker.
-"""
+"""Forgetting tasks that are over: by name, by state."""
 
 from __future__ import annotations
 
@@ -9,19 +6,14 @@ from typing import TYPE_CHECKING
 
 from cross_instance.rules import task_checks
 from cross_instance.rules.operations import Purged
-from cross_instance.rules.tables import BY_PHASE, EXPIRES
+from cross_instance.rules.tables import BY_PHASE
 from cross_instance.rules.task_desk import Desk
 from cross_instance.rules.task_records import PHASES, Phase
+from cross_instance.rules.task_time import forget_expired
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, Purge
     from cross_instance.rules.tables import Tables
-
-
-def forget_expired(desk: Desk, most: int) -> None:
-    """Forget tasks whose retention is over."""
-    for task in desk.due(EXPIRES, most):
-        desk.forget(task)
 
 
 def purge(tables: Tables, op: Purge, at: Instant) -> Purged:

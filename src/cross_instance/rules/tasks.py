@@ -4,7 +4,7 @@
 2. A claim ends when its owner ends the attempt, or with its owner's incarnation; never by time.
 3. A stale owner cannot end a task, and buys no permits for it, so that a paused zombie spends no money.
 4. Who may take a task takes the one of the highest class that has been ready longest.
-5. Tasks that have become due become ready before anything else is decided.
+5. Tasks that have become due become ready before anything else is decided (`task_time`).
 6. While a task of the common queue waits, nobody who is able to do it stays idle untold: whoever takes one and leaves
    another wakes the next.
 """
@@ -32,16 +32,13 @@ from cross_instance.rules.tables import (
 from cross_instance.rules.task_desk import Desk
 from cross_instance.rules.task_ends import retire
 from cross_instance.rules.task_lines import first_of, is_paused, lanes_of
-from cross_instance.rules.task_purge import forget_expired
 from cross_instance.rules.task_records import Idle, Task, claimer, last_claim
+from cross_instance.rules.task_time import forget_expired, has_expired, make_due_ready
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Instant, NewTask, Push, Renew, SetQueue
     from cross_instance.rules.tables import Tables
     from cross_instance.rules.task_lines import Found
-
-DUE_AT_ONCE = 100
-"""How many tasks that have become due one operation makes ready."""
 
 
 def owns(tables: Tables, task: str, epoch: int, incarnation: int) -> bool:
@@ -64,7 +61,7 @@ def push(tables: Tables, op: Push, at: Instant) -> Pushed:
     forget_expired(desk, 2 * len(op.tasks))
     names, known = [], []
     for spec in op.tasks:
-        there = _present(tables, spec)
+        there = _present(desk, spec)
         names.append(there or spec.task)
         if there is None:
             _submit(desk, spec)
@@ -74,12 +71,18 @@ def push(tables: Tables, op: Push, at: Instant) -> Pushed:
     return Pushed(at=at, wakes=tuple(desk.wakes), tasks=tuple(names), known=tuple(known))
 
 
-def _present(tables: Tables, spec: NewTask) -> str | None:
-    """The task that this one is already, by its id or its key."""
-    if tables.get(named(TASK, spec.task)) is not None:
+def _present(desk: Desk, spec: NewTask) -> str | None:
+    """The task that this one is already, by its id or its key; one whose retention is over does not hold its key."""
+    if desk.tables.get(named(TASK, spec.task)) is not None:
         return spec.task
-    value = tables.get(named(TASK_KEY, spec.key)) if spec.key else None
-    return None if value is None else value.decode()
+    value = desk.tables.get(named(TASK_KEY, spec.key)) if spec.key else None
+    if value is None:
+        return None
+    holder = desk.listed(value.decode())
+    if has_expired(holder, desk.at):
+        desk.forget(holder)
+        return None
+    return holder.spec.task
 
 
 def _submit(desk: Desk, spec: NewTask) -> None:
@@ -96,14 +99,6 @@ def _submit(desk: Desk, spec: NewTask) -> None:
     else:
         desk.ready(task)
     desk.keep(task)
-
-
-def make_due_ready(desk: Desk) -> None:
-    """Move tasks whose time has come to the end of their lists, the longest due first."""
-    for task in desk.due(DELAYED, DUE_AT_ONCE):
-        desk.undelay(task)
-        desk.ready(task)
-        desk.keep(task)
 
 
 def claim(tables: Tables, op: Claim, at: Instant) -> Claimed | Fenced:

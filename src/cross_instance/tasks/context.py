@@ -3,7 +3,7 @@
 1. `current_task()` follows the context: into coroutines, `asyncio.to_thread` and the threads of `work`.
 2. Permits taken inside a task carry its fence, so that an attempt that lost its task cannot spend money for it.
 3. An attempt that is to end hears of it: a coroutine is cancelled; a function in a thread at its next `check`,
-   `progress` or permit.
+   `progress` or permit, and while it waits for one.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from cross_instance.tasks import payloads
 if TYPE_CHECKING:
     from cross_instance.membership import Membership
     from cross_instance.rules.operations import ClaimedTask
+
+
+LISTENS_EVERY = 0.5
+"""Seconds for which a task's thread waits at once: about as long as its worker takes to hear that it is to end."""
 
 
 class RetryTask(Exception):
@@ -104,3 +108,15 @@ def fence(membership: Membership) -> tuple[str | None, int]:
         return None, 0
     running.check()
     return running.task, running.epoch
+
+
+def wait_at_once(membership: Membership, seconds: float) -> float:
+    """Of a wait for a permit of this instance, how long a thread may do nothing else; in a task, it has to listen.
+
+    Raises `TaskCancelled` where the present task is to end.
+    """
+    running = _current.get(None)
+    if running is None or running.membership is not membership:
+        return seconds
+    running.check()
+    return min(seconds, LISTENS_EVERY)

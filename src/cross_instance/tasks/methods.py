@@ -50,6 +50,8 @@ class _TaskMethods:
     _given: Store | None
     _named: str | None
     _worker: Worker | None = None
+    _ends_the_next = False
+    """Whether it was drained while nobody worked."""
 
     @cached_property
     def _kinds(self) -> Kinds:
@@ -73,8 +75,10 @@ class _TaskMethods:
 
     def drain(self) -> None:
         """Have `work` claim nothing more and return when what runs has ended, or its `drain_timeout` is over; a
-        second time: at once. May be called from any thread; does nothing where nobody works."""
-        if self._worker is not None:
+        second time: at once. Where nobody works, the next `work` returns at once. May be called from any thread."""
+        if self._worker is None:
+            self._ends_the_next = True
+        if self._worker is not None:  # it may have come meanwhile
             self._worker.drain()
 
     def _job(
@@ -94,8 +98,10 @@ class _TaskMethods:
         try:
             self._worker = Worker(self._membership, store, self._kinds, job, executor)
             with _draining_on(signals, self._worker):
-                await self._worker.run()
+                if not self._ends_the_next:
+                    await self._worker.run()
         finally:
+            self._ends_the_next = False
             self._worker = None
             executor.shutdown(wait=False)
 

@@ -1,7 +1,7 @@
 -- Finish: end attempts; what became of each task.
 --
 -- Keys: the instance, its nonce; the tasks with their claims and results, and the lists in which they stand; durations
--- of kinds; who waits for their end; those whose retention is over; idle workers.
+-- of kinds; who waits for their end; those that are due, or whose retention is over; idle workers.
 
 local tables = require "tables"
 
@@ -38,7 +38,9 @@ local names = {}
 for place, one in ipairs(ends) do names[place] = one[1] end
 desk.fetch("\130", names)
 desk.fetch("m", names)
-time.forget(time.expired(2 * #ends))
+local due, expired = time.due(), time.expired(2 * #ends)
+time.make_ready(due)
+time.forget(expired)
 local ended = {}
 for place, one in ipairs(ends) do ended[place] = end_attempt(one) end
 desk.close()

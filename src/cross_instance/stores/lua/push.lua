@@ -38,10 +38,21 @@ local function fetch_known(list)
   desk.fetch("\138", keys)
 end
 
--- The id of the task that this one is already, or false.
+-- Whether a task is over, and so is its retention; a dead letter has none.
+local function has_expired(task)
+  if task.phase == records.OPEN or task.phase == records.DEAD then return false end
+  return task.finished_at + task.retention <= tables.at.wall
+end
+
+-- The id of the task that this one is already, or false; one whose retention is over does not hold its key.
 local function present(task)
   if tables.get(tables.named("\130", task.name)) then return task.name end
-  return task.key ~= "" and tables.get(tables.named("\138", task.key))
+  local there = task.key ~= "" and tables.get(tables.named("\138", task.key))
+  if not there then return false end
+  local holder = desk.task(there)
+  if not has_expired(holder) then return there end
+  desk.forget(holder)
+  return false
 end
 
 -- Keep a task.

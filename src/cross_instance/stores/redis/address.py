@@ -151,6 +151,9 @@ def _parse(url: str, shown: str) -> Address:
     scheme, _, rest = url.partition("://")
     kind, tls = SCHEMES[scheme]
     userinfo, _, place = rest.rpartition("@")
+    if "?" in userinfo:
+        message = "@ and ? in a user, a password or an option of the address are percent-encoded: %40, %3F"
+        raise ConfigError(message, key="store")  # without the address: what is secret in it cannot be told
     place, _, query = place.partition("?")
     options = _options(query, kind, tls)
     user, _, password = userinfo.partition(":")

@@ -12,7 +12,7 @@ from cross_instance.stores.redis.calls import version_of
 from cross_instance.stores.redis.connections import Connections
 from cross_instance.stores.redis.faults import ERRORS, fault_of
 from cross_instance.stores.redis.servers import Servers
-from cross_instance.stores.redis.wire import pack
+from cross_instance.stores.redis.wire import Names, pack
 
 if TYPE_CHECKING:
     from cross_instance.errors import CrossInstanceError
@@ -39,8 +39,10 @@ class Health(NamedTuple):
 def examine(url: str) -> Health:
     """Ask the server at a URL. Raises `ConfigError`, `StoreUnavailable`."""
     address = parse(url)
-    connections = Connections(Servers(address))
+    servers = Servers(address)
+    connections = Connections(servers)
     try:
+        _find(connections, servers)
         info: bytes = connections.call(pack("INFO"))
         round_trip = median(_time_one(connections) for _ in range(PINGS))
     except ERRORS as error:
@@ -49,6 +51,20 @@ def examine(url: str) -> Health:
     finally:
         connections.close()
     return _read(info, round_trip)
+
+
+def _find(connections: Connections, servers: Servers) -> None:
+    """Ask for the namespace: the nodes of a Cluster tell by their errors which of them has it."""
+    key = Names(servers.address.namespace).keys[0]
+    for others in reversed(range(len(servers.address.hosts) + 1)):
+        try:
+            connections.call(pack("EXISTS", key))
+        except ERRORS as error:
+            servers.lost(fault_of(error))
+            if not others:
+                raise
+        else:
+            return
 
 
 def _time_one(connections: Connections) -> float:

@@ -2,8 +2,8 @@
 
 1. What was found holds until an error says that it may be elsewhere (`lost`); then all connections made before are
    out of date, and the next one is made to where the primary is now.
-2. Sentinels are asked with each new search. In a Cluster any node tells by its errors which one holds the namespace:
-   where a known node is gone, the next of the URL is tried.
+2. Sentinels are asked with each new search, by one thread at a time; nobody else waits for their answer. In a Cluster
+   any node tells by its errors which one holds the namespace: where a known node is gone, the next of the URL is tried.
 3. redis-py repeats nothing by itself: whoever calls knows better what may be repeated, and for how long.
 4. What was sent on a connection that was lost may still arrive, after its repetition and even after what followed. So
    whoever calls next first has the server close that connection: what it carried has happened by then, or never will.
@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from redis import Connection, SSLConnection, UnixDomainSocketConnection, asyncio as aredis, exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from cross_instance.stores.redis.address import CLUSTER, SENTINEL, SOCKET
 from cross_instance.stores.redis.wire import pack
@@ -53,6 +53,7 @@ class Servers:
         """Lost connections that the server has not closed yet, by its own names for them: id and address."""
         self._names: WeakKeyDictionary[Any, Stray] = WeakKeyDictionary()
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
         self._found: Target | None = None
         self._next = 0
 
@@ -134,13 +135,27 @@ class Servers:
         return tls if address.tls else plain, {**arguments, "host": host, "port": port}
 
     def _locate(self) -> Target:
+        if self.address.kind == SENTINEL:
+            return self._named_by_sentinels()
         with self._lock:
             if self._found is not None:
                 return self._found
             hosts = self.address.hosts
-            found: Target = self._ask_sentinels() if self.address.kind == SENTINEL else hosts[self._next % len(hosts)]
+            found: Target = hosts[self._next % len(hosts)]
             if self.address.kind != CLUSTER:
                 self._found = found
+            return found
+
+    def _named_by_sentinels(self) -> Target:
+        """The primary; asked for without `_lock`, which event loops take."""
+        with self._asking:
+            with self._lock:
+                generation, found = self.generation, self._found
+            if found is None:
+                found = self._ask_sentinels()
+                with self._lock:
+                    if generation == self.generation:
+                        self._found = found
             return found
 
     def _ask_sentinels(self) -> Target:
@@ -155,6 +170,9 @@ class Servers:
         sentinels: Any = _Sentinel(list(address.hosts), sentinel_kwargs={**options, **address.sentinel})
         try:
             host, port = sentinels.discover_master(address.service)
+        except MasterNotFoundError:  # its text has all arguments of the connections, the password among them
+            asked = ", ".join(f"{one.host}:{one.port}" for one in address.hosts)
+            raise exceptions.ConnectionError(f"no Sentinel names a primary for {address.service}: {asked}") from None
         finally:
             for sentinel in sentinels.sentinels:
                 sentinel.close()

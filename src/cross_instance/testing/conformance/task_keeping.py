@@ -25,7 +25,7 @@ from cross_instance.rules.operations import (
 )
 from cross_instance.testing.conformance.law import Need, law
 from cross_instance.testing.conformance.scene import Scene, require
-from cross_instance.testing.conformance.workers import Worker, cancel, look, push, queues
+from cross_instance.testing.conformance.workers import Worker, cancel, look, push, queues, state
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,41 @@ def what_is_over_is_kept_for_a_while(scene: Scene) -> None:
     require(push(scene, "again", key="key").known == (), "now it is forgotten")
     require(scene.run(GetTask("t")).info is None, "with all that was known of it")
     require(look(scene, "dies").state is TaskState.DEAD, "a dead letter waits for somebody")
+
+
+@law(Need.CLOCK)
+def who_was_ready_first_is_served_first(scene: Scene) -> None:
+    """What became due unnoticed comes before what is sent back, or tried again, after that."""
+    worker = Worker(scene, "a")
+    push(scene, "fails", "stumbles", retries=1, backoff=0)
+    worker.take(most=2)
+    worker.end("fails", TaskOutcome.FAILED)
+    push(scene, "first", delay=SECOND)
+    push(scene, "second", delay=2 * SECOND)
+    scene.pass_time(SECOND)
+    worker.end("stumbles", TaskOutcome.RETRY)
+    scene.pass_time(SECOND)
+    scene.run(Requeue("fails"))
+    served = worker.take(most=9)
+    require(served == ["first", "stumbles", "second", "fails"], f"in the order of becoming ready, not {served}")
+
+
+@law(Need.CLOCK)
+def a_key_is_free_once_its_retention_is_over(scene: Scene) -> None:
+    """However many others wait to be forgotten before its task."""
+    worker = Worker(scene, "a")
+    names = [f"t{number}" for number in range(5)]
+    push(scene, *names, retention=10 * SECOND)
+    push(scene, "keyed", key="key", retention=10 * SECOND)
+    worker.take(6)
+    for name in (*names, "keyed"):
+        worker.end(name)
+    scene.pass_time(10 * SECOND)
+    again = push(scene, "again", key="key")
+    require((again.tasks, again.known) == (("again",), ()), "it is a task of its own")
+    require(scene.run(GetTask("keyed")).info is None, "the one before is forgotten")
+    require(state(scene, "again") is TaskState.QUEUED, "and the new one waits for its turn")
+    require(push(scene, "more", key="key").known == ("again",), "whose key it is now")
 
 
 @law()

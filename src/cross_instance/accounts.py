@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cross_instance.rules.operations import CLUSTER, Configure, Source
+from cross_instance.rules.operations import CLUSTER, Configure, Kind, LimitSpec, Source
 from cross_instance.rules.patterns import most_specific
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cross_instance.config import Settings
     from cross_instance.rules.operations import AccountSpec
 
@@ -45,6 +47,8 @@ class Accounts:
         """Those whose publication is on its way to the store."""
         self.specs: dict[str, AccountSpec] = {}
         """What was published last, by account."""
+        self.caps: dict[str, dict[str, int]] = {}
+        """Calls at once that overloads have shown to be too many, by account and pattern ("": all of the account)."""
         self._named = named
         self._reserves = reserves
         self.take(settings)
@@ -60,6 +64,7 @@ class Accounts:
         """The operation that publishes what the settings say of an account."""
         provider, _, name = account.partition("/")
         spec = self._signed(self._settings.account_spec(provider, name))
+        spec = _capped(spec, self.caps.get(account, {}))
         self.specs[account] = spec
         return Configure(incarnation, account, spec, self._weight, self._reserve)
 
@@ -67,6 +72,14 @@ class Accounts:
         """The operation that publishes the limit across accounts; None where there is none."""
         spec = self._settings.cluster_spec()
         return None if spec is None else Configure(incarnation, CLUSTER, self._signed(spec), self._weight)
+
+    def cap(self, account: str, pattern: str, slots: int | None) -> None:
+        """Publish from now on that more than so many calls at once are too many; None: that is over."""
+        caps = self.caps.setdefault(account, {})
+        if slots is None:
+            caps.pop(pattern, None)
+        else:
+            caps[pattern] = slots
 
     def _signed(self, spec: AccountSpec) -> AccountSpec:
         """A spec that says whose it is: two instances may have been given different arguments."""
@@ -96,3 +109,13 @@ class Accounts:
                 self.routes = {}
             self.routes[provider, model, name] = route
         return route
+
+
+def _capped(spec: AccountSpec, caps: Mapping[str, int]) -> AccountSpec:
+    """A spec with caps on top; one of a group that is not in the spec has no place any more."""
+    slots = {pattern: LimitSpec(Kind.CONCURRENCY, cap, 0, 0, Source.LEARNED) for pattern, cap in caps.items()}
+    if not slots:
+        return spec
+    limits = (*spec.limits, slots[""]) if "" in slots else spec.limits
+    groups = tuple((name, (*of, slots[name]) if name in slots else of) for name, of in spec.groups)
+    return msgspec.structs.replace(spec, limits=limits, groups=groups)

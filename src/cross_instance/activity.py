@@ -1,91 +1,140 @@
-"""Activity: what an instance's permits do, and what it sees of the others, as events; the log files are written here.
+"""Activity: what an instance's permits do, and what is seen of the others, as events; the files are written here.
 
-1. Who takes or ends a permit only puts a note into a queue, which is safe from a finaliser, too. A thread counts the
-   notes, once a second at most, looks at the store, and tells. Nobody waits for it; while nothing happens it sleeps.
-2. Instances that come and go, and use that nears a limit, are looked for only while somebody wants to know
-   (`watch`), or when there is something to tell of anyway.
-3. It runs only where logs are written or somebody watches; a store out of reach leaves out what it would have told.
+1. Who takes or ends a permit only leaves a note, which is safe from a finaliser, too. A thread takes the notes, once a
+   second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
+   `MOST_NOTES` take the place of the oldest.
+2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
+3. What is told goes to the log files (`journal`) and to the feed, unless `logging` is switched off; who watches reads
+   from the feed what the others tell.
+4. How calls end is told to `health`, which answers overloads.
+5. A store out of reach leaves out what would have been seen.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from cross_instance import events
 from cross_instance.errors import CrossInstanceError
+from cross_instance.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.health import Health
 from cross_instance.journal import Journal
-from cross_instance.rules.operations import Snapshot
-from cross_instance.sights import Sights, label_of, usage_of
+from cross_instance.rules.operations import Outcome, Snapshot
+from cross_instance.shared_sights import SharedSights
+from cross_instance.sights import label_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cross_instance.events import Collected
     from cross_instance.membership import Membership
+    from cross_instance.notes import Begun, Ended
     from cross_instance.rules.operations import World
 
 log = logging.getLogger("cross_instance")
 
-EVERY = 1.0
-"""Seconds between looks at the store."""
+Note = TypeVar("Note")
 
-Note = tuple[str, str | None]
-"""An account of which a permit was granted; with a model (or ""): of which a request met 429."""
+EVERY = 1.0
+"""Seconds between ticks."""
+READ_EVERY = 0.2
+"""Seconds between looks into the feed, while somebody watches."""
+PATIENCE = 5.0
+"""Seconds that whoever leaves waits for what was told to be written."""
+MOST_NOTES = 1 << 17
 
 
 class Activity:
     """The activity of one membership, from joining to leaving."""
 
     def __init__(self, membership: Membership) -> None:
+        self.health = Health(membership)
         self._membership = membership
         self._lock, self._ticking = threading.Lock(), threading.Lock()
-        self._notes: SimpleQueue[Note | None] = SimpleQueue()
+        self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
+        self._ended: deque[Ended] = deque(maxlen=MOST_NOTES)
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._dozing = False
+        self._unseen = False
         self._watchers = 0
         self._joined = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sights = Sights()
-        self._journal: Journal | None = None
+        self._sights = SharedSights(None, self._look)
+        self._reader: FeedReader | None = None
+        self._writers: list[Journal | FeedWriter] = []
         self._collected: Collected | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody wants to know of the others."""
+        return self._watchers > 0
 
     # --- what permits tell -----------------------------------------------------------------------------------
 
-    def granted(self, account: str) -> None:
-        """A permit was granted; `account` as operations name it."""
-        if self._thread is not None:
-            self._notes.put((account, None))
+    def began(self, note: Begun) -> None:
+        """A permit was granted."""
+        self._begun.append(note)
+        self._stir()
 
-    def rejected(self, account: str, model: str) -> None:
-        """A request met a 429."""
-        if self._thread is not None:
-            self._notes.put((account, model))
+    def ended(self, note: Ended) -> None:
+        """A permit was settled."""
+        self._ended.append(note)
+        self._stir()
 
     def _stir(self) -> None:
-        self._notes.put(None)
+        if self._dozing:
+            self._dozing = False
+            self._bell.put(None)
 
     # --- its life --------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """The instance has joined."""
+        membership = self._membership
+        settings, path = membership.settings, self._feed_path()
         with self._lock:
-            self._joined, self._sights = True, Sights()
-            settings = self._membership.settings
-            if settings.logging and self._journal is None:
-                self._journal = Journal(settings.project_dir / ".pi" / "logs", as_json=settings.log_format == "json")
-                self._collected = self._membership.events.collect(self._stir)
-            if self._journal is not None or self._watchers:
-                self._run()
+            self._joined = True
+            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
+            if settings.logging and not self._writers:
+                logs = settings.project_dir / ".pi" / "logs"
+                self._writers.append(Journal(logs, as_json=settings.log_format == "json"))
+                if path is not None:
+                    self._writers.append(FeedWriter(path))
+                self._collected = membership.events.collect(self._stir)
+            if self._watchers:
+                self._read_along()
+            self._stopping.clear()
+            self._thread = threading.Thread(target=self._serve, name="cross-instance-activity", daemon=True)
+            self._thread.start()
+
+    def _feed_path(self) -> Path | None:
+        """Where the instances of the store meet; None for a store that only this process can have."""
+        membership = self._membership
+        return feed_path(membership.settings.runtime_dir, membership.address) if membership.owns_store else None
 
     def watch(self) -> None:
         """Somebody wants to know of the others from now on."""
         with self._lock:
             self._watchers += 1
             if self._joined:
-                self._run()
-        self._stir()
+                self._read_along()
+        self._membership.nudge()
+        self._bell.put(None)
+
+    def _read_along(self) -> None:
+        """With the lock held."""
+        path = self._feed_path()
+        if self._reader is None and path is not None:
+            with suppress(OSError):
+                self._reader = FeedReader(path)
 
     def unwatch(self) -> None:
         """He does not any more."""
@@ -93,38 +142,55 @@ class Activity:
             self._watchers -= 1
 
     def stop(self) -> None:
-        """The instance leaves: tell what was counted, write what was told."""
+        """The instance leaves: tell what was counted, write what was told, as far as the disk takes it in time."""
         with self._lock:
             thread, self._thread, self._joined = self._thread, None, False
         if thread is not None:
             self._stopping.set()
-            self._stir()
+            self._bell.put(None)
             with suppress(RuntimeError):  # the process was interrupted while the thread was started
-                thread.join()
+                thread.join(PATIENCE)
+            if thread.is_alive():
+                log.warning("the logs of %s are not written: the disk does not answer", self._membership.instance_id)
+                return
             self._safely()
         with self._lock:
-            journal, self._journal = self._journal, None
+            writers, self._writers = self._writers, []
             collected, self._collected = self._collected, None
+            reader, self._reader = self._reader, None
         if collected is not None:
             collected.close()
-        if journal is not None:
-            journal.close()
-
-    def _run(self) -> None:
-        """With the lock held."""
-        if self._thread is None:
-            self._stopping.clear()
-            self._thread = threading.Thread(target=self._serve, name="cross-instance-activity", daemon=True)
-            self._thread.start()
+        for file in (*writers, *([] if reader is None else [reader])):
+            file.close()
 
     def _serve(self) -> None:
+        tick_at = time.monotonic()
         while not self._stopping.is_set():
-            with suppress(Empty):
-                self._notes.put(self._notes.get(timeout=EVERY if self._watchers else None))
-            self._safely()
-            self._stopping.wait(EVERY)
+            self._rest(tick_at)
+            self._relay()
+            if time.monotonic() >= tick_at:
+                self._safely()
+                tick_at = time.monotonic() + EVERY
 
-    # --- a look ----------------------------------------------------------------------------------------------
+    def _rest(self, tick_at: float) -> None:
+        """Wait until there is something to do: a note, once a tick is due; a look into the feed; a recovery."""
+        now = time.monotonic()
+        if now < tick_at:
+            patience = min(tick_at - now, READ_EVERY) if self._watchers else tick_at - now
+            self._stopping.wait(patience)
+            return
+        self._dozing = True
+        if self._has_notes() or self._watchers:
+            self._dozing = False
+            return
+        with suppress(Empty):
+            self._bell.get(timeout=EVERY if self._unseen else self.health.patience())
+        self._dozing = False
+
+    def _has_notes(self) -> bool:
+        return bool(self._begun or self._ended or (self._collected is not None and self._collected.has_some))
+
+    # --- a tick ----------------------------------------------------------------------------------------------
 
     def _safely(self) -> None:
         try:
@@ -134,25 +200,26 @@ class Activity:
             log.exception("the activity of %s met an unexpected error", self._membership.instance_id)
 
     def tick(self) -> None:
-        """Tell what was noted and what is seen, and write what was told."""
-        notes = self._noted()
-        world = self._look() if notes or self._watchers else None
-        for note, count in notes.items():
-            self._tell(note, count, world)
-        if world is not None:
-            for kind, message, fields in self._sights.look(world):
-                self._membership.events.tell(kind, message, None, kept=False, **fields)
-        if self._journal is not None and self._collected is not None:
-            self._journal.write(self._collected.take())
+        """Tell what was noted and what is seen, answer overloads, and write what was told."""
+        begun, ended = _taken(self._begun), _taken(self._ended)
+        if self._collected is not None or self._watchers:
+            self._unseen = self._unseen or bool(begun or ended or self._watchers)
+            self._tell_seen()
+            self._tell_granted(Counter(note.account for note in begun))
+            rejected = (note for note in ended if note.outcome is Outcome.REJECTED)
+            self._tell_rejected(Counter((note.account, note.model) for note in rejected))
+        self.health.take(begun, ended)
+        if self._collected is not None:
+            told = self._collected.take()
+            for writer in self._writers:
+                writer.write(told)
 
-    def _noted(self) -> Counter[Note]:
-        notes: Counter[Note] = Counter()
-        for _ in range(self._notes.qsize()):
-            with suppress(Empty):
-                note = self._notes.get_nowait()
-                if note is not None:
-                    notes[note] += 1
-        return notes
+    def _tell_seen(self) -> None:
+        news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None
+        if news is not None:
+            self._unseen = False
+            for kind, message, fields in news:
+                self._membership.events.tell(kind, message, None, kept=False, **fields)
 
     def _look(self) -> World | None:
         if self._membership.fallback.outage is not None:
@@ -163,13 +230,44 @@ class Activity:
             self._membership.standing.note_trouble(error)
             return None
 
-    def _tell(self, note: Note, count: int, world: World | None) -> None:
-        (account, model), tell = note, self._membership.events.tell
-        if model is None:
-            used, amount = usage_of(world, account)
-            text = f"{count} of {label_of(account)} granted"
-            fields = {"account": account, "requests": count, "used": used, "amount": amount}
-            tell(events.REQUESTS_GRANTED, text, None, kept=False, **fields)
-        else:
-            text = f"{count} of {label_of(account)} met 429 ({model or 'no model'})"
-            tell(events.REQUESTS_REJECTED, text, None, kept=False, account=account, model=model, requests=count)
+    def _relay(self) -> None:
+        """Let who watches hear what the others tell."""
+        reader = self._reader
+        if reader is None or not self._watchers:
+            return
+        told = self._membership.events
+        with suppress(OSError):
+            for event in reader.read():
+                if event.instance_id != told.instance_id:
+                    told.relay(event)
+
+    def _tell_granted(self, counts: Counter[str]) -> None:
+        for account, count in counts.items():
+            used, amount = self._sights.usage.get(account, (None, None))
+            self._membership.events.tell(
+                events.REQUESTS_GRANTED,
+                f"{count} of {label_of(account)} granted",
+                None,
+                kept=False,
+                account=account,
+                requests=count,
+                used=used,
+                amount=amount,
+            )
+
+    def _tell_rejected(self, counts: Counter[tuple[str, str]]) -> None:
+        for (account, model), count in counts.items():
+            self._membership.events.tell(
+                events.REQUESTS_REJECTED,
+                f"{count} of {label_of(account)} met 429 ({model or 'no model'})",
+                None,
+                kept=False,
+                account=account,
+                model=model,
+                requests=count,
+            )
+
+
+def _taken(notes: deque[Note]) -> list[Note]:
+    """What has been noted, in order."""
+    return [notes.popleft() for _ in range(len(notes))]

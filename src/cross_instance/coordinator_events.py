@@ -1,7 +1,6 @@
 """`subscribe_coordinator_events`, as in the user guide: who comes and goes, and what nears its limit.
 
-1. It is `subscribe`, narrowed to three kinds of events. While such a subscription lasts, they are looked for each
-   second.
+1. It is `subscribe(everyone=True)`, narrowed to three kinds of events.
 2. Callbacks may be coroutine functions: an `AsyncRuntime` awaits them in its loop, a `Runtime` runs them in the
    subscription's thread.
 """
@@ -25,8 +24,11 @@ if TYPE_CHECKING:
     OnInstance = Callable[[str], Awaitable[object] | object]
 
 
-class CoordinatorSubscription:
-    """Lasts until it, or its runtime, is closed. It may be awaited, as in the guide; that gives itself."""
+class WatchingSubscription:
+    """A subscription to what everyone tells: meanwhile the store is looked at, and the feed read.
+
+    It lasts until it, or its runtime, is closed. It may be awaited, as in the guide; that gives itself.
+    """
 
     def __init__(self, subscription: Subscription, activity: Activity) -> None:
         self._subscription = subscription
@@ -51,7 +53,7 @@ class CoordinatorSubscription:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __await__(self) -> Generator[Any, None, CoordinatorSubscription]:
+    def __await__(self) -> Generator[Any, None, WatchingSubscription]:
         return _itself(self).__await__()
 
 
@@ -68,7 +70,7 @@ class CoordinatorEvents:
         on_rate_limit_warning: OnWarning | None = None,
         on_instance_connected: OnInstance | None = None,
         on_instance_disconnected: OnInstance | None = None,
-    ) -> CoordinatorSubscription:
+    ) -> WatchingSubscription:
         """Have functions, or coroutine functions, called with what happens among the instances.
 
         `on_rate_limit_warning(provider, usage)`: once when the requests of the last 60 s cross 0.8 of an account's
@@ -84,16 +86,19 @@ class CoordinatorEvents:
             calls[events.INSTANCE_CONNECTED] = lambda event: on_instance_connected(event.fields["connected"])
         if on_instance_disconnected is not None:
             calls[events.INSTANCE_DISCONNECTED] = lambda event: on_instance_disconnected(event.fields["disconnected"])
+        told = self._membership.events
 
         def dispatch(event: Event) -> object:
             call = calls.get(event.kind)
-            return None if call is None else call(event)
+            mine = told.instance_id in (event.fields.get("connected"), event.fields.get("disconnected"))
+            return None if call is None or mine else call(event)
 
-        told = self._membership.events
         subscribed = (
-            told.subscribe_here(dispatch) if self._awaits else told.subscribe(lambda event: _run(dispatch(event)))
+            told.subscribe_here(dispatch, everyone=True)
+            if self._awaits
+            else told.subscribe(lambda event: _run(dispatch(event)), everyone=True)
         )
-        subscription = CoordinatorSubscription(subscribed, self._membership.activity)
+        subscription = WatchingSubscription(subscribed, self._membership.activity)
         self._subscriptions.append(subscription)
         return subscription
 
@@ -109,7 +114,7 @@ def subscribe_coordinator_events(
     on_rate_limit_warning: OnWarning | None = None,
     on_instance_connected: OnInstance | None = None,
     on_instance_disconnected: OnInstance | None = None,
-) -> CoordinatorSubscription:
+) -> WatchingSubscription:
     """The same for the instance of this process that `coordinator.register_instance` has made.
 
     Raises `RuntimeError` before that.
@@ -126,7 +131,7 @@ def subscribe_coordinator_events(
     )
 
 
-async def _itself(subscription: CoordinatorSubscription) -> CoordinatorSubscription:
+async def _itself(subscription: WatchingSubscription) -> WatchingSubscription:
     return subscription
 
 

@@ -2,8 +2,8 @@
 
 1. It beats at the configured interval, and removes with each beat who fell silent. Then it keeps the instance's lock
    file; trouble with that is no trouble with the store, and stops no beat.
-2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
-   second, so that what they held comes back within one.
+2. While somebody in this process waits for a permit, or watches who comes and goes, it looks for dead processes of this
+   machine four times a second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
    Handing over never blocks and is safe from a finaliser, in any thread. What a worker noted is told, too (`workload`).
    What is sent late says of a pause how much of it is left.
@@ -140,6 +140,7 @@ class Pulse:
         self._dozing = True
         membership = self._membership
         busy = bool(membership.waiters or self._unsent or membership.fallback.is_busy or membership.work.is_untold)
+        busy = busy or membership.activity.is_watched
         self._dozing = not busy
         return busy
 

@@ -40,6 +40,7 @@ from cross_instance.rules.operations import (
 )
 from cross_instance.standing import Standing
 from cross_instance.steady import SteadyStore
+from cross_instance.waiting import LongWaits
 from cross_instance.workload import OwnWork
 
 if TYPE_CHECKING:
@@ -83,13 +84,14 @@ class Membership:
         self.fallback = Fallback(self)
         self.standing = Standing(address, self.events, self.fallback)
         self.work = OwnWork(self)
+        self.waiting = LongWaits(self.events)
         self._guessed: set[str] = set()
         self._named = instance_id
         self._forked = False
         self._session_id = session_id
         self._cwd = cwd or _cwd()
         self._open_store = open_store
-        self._owns_store = owns_store
+        self.owns_store = owns_store
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
@@ -134,7 +136,7 @@ class Membership:
             self.events.tell(events.SETTINGS_IGNORED, text, level=None, settings=ignored)
 
     def _close_store(self, store: SteadyStore) -> None:
-        if self._owns_store:
+        if self.owns_store:
             store.close()
 
     def _admit(self, liveness: Liveness) -> None:
@@ -159,7 +161,9 @@ class Membership:
         self.standing.report(joined)
         if isinstance(joined, Duplicate):
             raise DuplicateInstance(self.instance_id, joined.pid, joined.machine)
+        caps = self.accounts.caps
         self.accounts = Accounts(self.settings, self._named, reserves=not self._forked)
+        self.accounts.caps = caps
         cluster = self.accounts.cluster_publication(joined.incarnation)
         if cluster is not None:
             self.standing.report(self.store.run(cluster))
@@ -278,9 +282,13 @@ class Membership:
     def republish(self) -> None:
         """Publish every account anew: what the settings say may depend on the day, as a daily limit's midnight does."""
         for account in self.accounts.published():
-            configured = self.run(self.accounts.publication(self.incarnation, account))
-            if isinstance(configured, Configured):
-                self.learn(account, configured)
+            self.publish(account)
+
+    def publish(self, account: str) -> None:
+        """Publish one account anew. Raises `StoreUnavailable`."""
+        configured = self.run(self.accounts.publication(self.incarnation, account))
+        if isinstance(configured, Configured):
+            self.learn(account, configured)
 
     def run(self, op: Operation[R]) -> R:
         """Run an operation from a thread, and say what its result has to say."""

@@ -3,6 +3,7 @@
 1. The first look is where it begins: who is there then did not come, and no limit has changed.
 2. A warning is told once when the use of an account crosses 80 % of its requests per minute, and again only after it
    fell below 70 %.
+3. What was seen last is plain data, so that who looks next need not be who looked before (`shared_sights`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 WARN_FROM = 0.8
 CALM_BELOW = 0.7
 
+Usage = tuple[int, int | None]
 News = tuple[str, str, dict[str, Any]]
 """The kind of an event, its message and its fields."""
 
@@ -31,23 +33,30 @@ def label_of(node: str) -> str:
     return f"{place.label} {place.pattern}".strip()
 
 
-def usage_of(world: World | None, account: str) -> tuple[int | None, int | None]:
-    """An account's requests of the last 60 s and how many it may have a minute; None where that is not known."""
-    node = next((node for node in world.nodes if node.node == account), None) if world is not None else None
-    return (None, None) if node is None else (node.used, _amount(node)[0])
+def usage_of(world: World) -> dict[str, Usage]:
+    """The requests of the last 60 s of each account, and how many it may have a minute (None: not known)."""
+    nodes = (node for node in world.nodes if node.node != CLUSTER and "#" not in node.node)
+    return {node.node: (node.used, _amount(node)[0]) for node in nodes}
 
 
 class Sights:
-    """What was seen last."""
+    """What was seen last; `seen` is what `state` gave."""
 
-    def __init__(self) -> None:
-        self._there: set[str] | None = None
-        self._warned: set[str] = set()
-        self._amounts: dict[str, int] = {}
+    def __init__(self, seen: dict[str, Any] | None = None) -> None:
+        seen = seen or {}
+        there = seen.get("there")
+        self._there: set[str] | None = None if there is None else set(there)
+        self._warned: set[str] = set(seen.get("warned", ()))
+        self._amounts: dict[str, int] = dict(seen.get("amounts", {}))
 
     def look(self, world: World) -> list[News]:
         """What is new in a store since the last look."""
         return [*self._instances(world), *self._use(world), *self._limits(world)]
+
+    def state(self) -> dict[str, Any]:
+        """The same as plain data, ready for JSON."""
+        there = None if self._there is None else sorted(self._there)
+        return {"there": there, "warned": sorted(self._warned), "amounts": self._amounts}
 
     def _instances(self, world: World) -> Iterator[News]:
         there = {instance.instance_id for instance in world.instances}

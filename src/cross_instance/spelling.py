@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -35,3 +36,21 @@ def wall_of(text: str) -> int:
     """The other way round (wall µs). Raises `ValueError` for what is no RFC 3339 time."""
     moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000) * 1_000
+
+
+class Plain:
+    """Base of frozen data that is told by the reference's names."""
+
+    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
+    """The fields that the reference marks with `?`."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data with the reference's keys, ready for JSON."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
+        return {camel(name): _plain(value) for name, value in values if value is not None or name not in self.OPTIONAL}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Plain):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

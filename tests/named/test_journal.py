@@ -17,8 +17,9 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Runtime, events
 from cross_instance.events import Event
-from cross_instance.journal import ADAPTIVE_LOG, COORDINATOR_LOG, KEPT, Journal, SharedFile
+from cross_instance.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
 from cross_instance.rules.operations import SECOND
+from cross_instance.shared_file import KEPT, SharedFile
 
 STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 
@@ -114,7 +115,7 @@ def test_who_finds_its_file_moved_goes_on_in_the_new_one(tmp_path: Path) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from cross_instance.journal import SharedFile
+from cross_instance.shared_file import SharedFile
 file = SharedFile(Path(sys.argv[1]), longest=20_000)
 for place in range(150):
     file.write(f"{sys.argv[2]}-{place:03}-" + sys.argv[2] * 400)
@@ -180,12 +181,12 @@ def test_what_the_provider_tells_of_its_limit_is_written_with_both_figures(tmp_p
     )
 
 
-def test_logging_off_writes_nothing_and_runs_no_thread(tmp_path: Path) -> None:
-    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path, logging=False)) as runtime:
-        with runtime.permit("acme", "m-1"):
-            pass
-        assert runtime._membership.activity._thread is None
+def test_logging_off_writes_nothing(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, logging=False)
+    with Runtime("one", settings=settings) as runtime, runtime.permit("acme", "m-1"):
+        pass
     assert not (tmp_path / ".pi").exists()
+    assert list((settings.runtime_dir / "events").glob("*.jsonl")) == []
 
 
 def test_json_on_request(tmp_path: Path) -> None:

@@ -138,7 +138,15 @@ def test_healthy_is_from_four_fifths_of_the_base_on(hands: Hands) -> None:
 
 def test_slow_is_told_apart_from_overloaded(hands: Hands) -> None:
     adjuster = made(hands)
-    assert adjuster.get_response_times(*NAME).to_dict() == {"samples": 0, "p50Ms": 0, "p95Ms": 0, "status": "normal"}
+    assert adjuster.get_response_times(*NAME).to_dict() == {
+        "samples": 0,
+        "p50Ms": 0,
+        "p95Ms": 0,
+        "status": "normal",
+        "streamed": 0,
+        "firstTokenP50Ms": 0,
+        "firstTokenP95Ms": 0,
+    }
     for ms in range(1, 51):
         adjuster.record_success(*NAME, 1_000 + ms % 10)
     assert adjuster.get_response_times(*NAME).status == "normal"

@@ -104,6 +104,5 @@ def test_a_changed_limit_is_told_with_both_figures() -> None:
 
 def test_labels_and_use() -> None:
     assert (label_of("openai/default"), label_of("openai/b#gpt-*")) == ("openai", "openai/b gpt-*")
-    assert usage_of(world(node(7)), "openai/default") == (7, 100)
-    assert usage_of(world(node(7)), "acme/default") == (None, None)
-    assert usage_of(None, "openai/default") == (None, None)
+    seen = world(node(7), node(3, name="openai/default#gpt-*"), node(9, name=""))
+    assert usage_of(seen) == {"openai/default": (7, 100)}

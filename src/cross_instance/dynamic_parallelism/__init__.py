@@ -7,7 +7,8 @@
 
 1. The functions act on one adjuster of this process, made when it is first used. It follows the registry that
    `coordinator.register_instance` joins: a model's parallelism is shared among the instances that have it active.
-2. It is for those who count their own calls. Permits do not depend on it, and it does not see them.
+2. It hears of every call that takes a permit (`health`), and of what programs tell it of other calls. What it says is
+   advice: nothing waits for it. What is really capped after an overload is told in `in_flight`.
 
 Data flows one way: an event → `machine` (pure) → `adjuster` (lock, timer, who wants to know) → `models`.
 """
@@ -18,7 +19,7 @@ import os
 import threading
 from typing import Any
 
-from cross_instance.dynamic_parallelism.adjuster import DynamicParallelismAdjuster
+from cross_instance.dynamic_parallelism.adjuster import DynamicParallelismAdjuster, wall_ms
 from cross_instance.dynamic_parallelism.models import (
     DynamicAdjusterConfig,
     ErrorEvent,
@@ -29,7 +30,7 @@ from cross_instance.dynamic_parallelism.models import (
     ProviderHealth,
     ResponseTimes,
 )
-from cross_instance.dynamic_parallelism.registry import count_instances
+from cross_instance.dynamic_parallelism.registry import Registry
 from cross_instance.dynamic_parallelism.summary import summary_of
 
 __all__ = [
@@ -70,7 +71,7 @@ def create_parallelism_adjuster(
 
     Raises `ValueError` for figures that make no sense, `TypeError` for a field that there is none of.
     """
-    return DynamicParallelismAdjuster(config, **{"count": count_instances, **fields})
+    return DynamicParallelismAdjuster(config, **{"count": Registry(fields.get("clock", wall_ms)).count, **fields})
 
 
 def reset_parallelism_adjuster() -> None:

@@ -5,7 +5,7 @@
    logged, and does not stop the others.
 3. The instances that share a model are counted anew when a parallelism is asked for, at most once a second, and by the
    timer; a count that was told by hand holds until the registry's changes.
-4. The timer is a thread that exists only while there is a model to look after; `shutdown` ends it for good.
+4. The timer is a thread that exists only once a model was cut; `shutdown` ends it for good.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cross_instance.dynamic_parallelism import machine
 from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig, ParallelismChange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from cross_instance.dynamic_parallelism.machine import State
     from cross_instance.dynamic_parallelism.models import (
@@ -125,6 +125,22 @@ class DynamicParallelismAdjuster:
         """A call was answered after so many milliseconds. Raises `ValueError` for a time that cannot be."""
         self._change(build_key(provider, model), lambda state: machine.succeeded(state, self.config, response_ms))
 
+    def calls_passed(
+        self,
+        provider: str,
+        model: str,
+        *,
+        started: int = 0,
+        completed: int = 0,
+        response_ms: Sequence[float] = (),
+        first_token_ms: Sequence[float] = (),
+    ) -> None:
+        """Many calls at once: so many have begun and ended, and the times of those that were answered."""
+        self._change(
+            build_key(provider, model),
+            lambda state: machine.passed(state, self.config, started, completed, response_ms, first_token_ms),
+        )
+
     # --- how it stands ---------------------------------------------------------------------------------------
 
     def get_health(self, provider: str, model: str) -> ProviderHealth:
@@ -205,7 +221,8 @@ class DynamicParallelismAdjuster:
             if len(self._states) > MOST_MODELS:
                 self._forget_one()
             callbacks = tuple(self._callbacks)
-            self._start_timer()
+            if after.current < after.base:
+                self._start_timer()
         if after.parallelism != before.parallelism:
             shares = after.instances != before.instances
             reason = f"shared by {after.instances} instances" if shares else after.reason

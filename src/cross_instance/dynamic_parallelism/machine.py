@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from statistics import quantiles
+from typing import TYPE_CHECKING
 
 from cross_instance.dynamic_parallelism.models import (
     DynamicAdjusterConfig,
@@ -22,6 +23,9 @@ from cross_instance.dynamic_parallelism.models import (
     ProviderHealth,
     ResponseTimes,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 REDUCTION_ON_ERROR = 0.05
 HEALTHY_SHARE = 0.8
@@ -38,7 +42,8 @@ FEWEST_TO_COMPARE = 10
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a model: `errors` are (instant, type), the newest last; `times` in ms, likewise."""
+    """What is known of a model: `errors` are (instant, type), the newest last; `times` and `first_tokens` (until the
+    first token came) in ms, likewise."""
 
     base: int
     current: int
@@ -48,6 +53,7 @@ class State:
     active: int = 0
     errors: tuple[tuple[float, ErrorType], ...] = ()
     times: tuple[float, ...] = ()
+    first_tokens: tuple[float, ...] = ()
     instances: int = 1
 
     @property
@@ -105,7 +111,25 @@ def succeeded(state: State, config: DynamicAdjusterConfig, response_ms: float) -
     """An answer came after so long. Raises `ValueError` for a time that cannot be."""
     if not 0 <= response_ms < math.inf:
         raise ValueError(f"a response time is a number of milliseconds, not {response_ms}")
-    return replace(state, times=(*state.times, float(response_ms))[-config.max_response_samples :])
+    return passed(state, config, 0, 0, (response_ms,), ())
+
+
+def passed(
+    state: State,
+    config: DynamicAdjusterConfig,
+    begun: int,
+    ended: int,
+    response_ms: Sequence[float],
+    first_token_ms: Sequence[float],
+) -> State:
+    """After many calls: so many have begun and ended, and these are the times of those that were answered."""
+    most = config.max_response_samples
+    return replace(
+        state,
+        active=max(0, state.active + begun - ended),
+        times=(*state.times, *response_ms)[-most:],
+        first_tokens=(*state.first_tokens, *first_token_ms)[-most:],
+    )
 
 
 def recent(state: State, config: DynamicAdjusterConfig, now: float) -> list[ErrorType]:
@@ -127,10 +151,17 @@ def health(state: State, config: DynamicAdjusterConfig, now: float) -> ProviderH
 
 def response_times(state: State, config: DynamicAdjusterConfig, now: float) -> ResponseTimes:
     """How long answers take, and whether that is more than they used to."""
-    errors, times = recent(state, config, now), state.times
+    errors, times, firsts = recent(state, config, now), state.times, state.first_tokens
     slow = "timeout" in errors or _slowed(times)
-    status = "overloaded" if "429" in errors else "slow" if slow else "normal"
-    return ResponseTimes(len(times), _percentile(times, 50), _percentile(times, 95), status)  # type: ignore[arg-type]
+    return ResponseTimes(
+        samples=len(times),
+        p50_ms=_percentile(times, 50),
+        p95_ms=_percentile(times, 95),
+        status="overloaded" if "429" in errors else "slow" if slow else "normal",
+        streamed=len(firsts),
+        first_token_p50_ms=_percentile(firsts, 50),
+        first_token_p95_ms=_percentile(firsts, 95),
+    )
 
 
 def described(state: State, config: DynamicAdjusterConfig) -> ParallelismConfig:

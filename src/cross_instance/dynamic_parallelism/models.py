@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from cross_instance.coordinator.models import Plain
+from cross_instance.spelling import Plain
 
 ErrorType = Literal["429", "timeout", "error"]
 """What an answer can be that was none: the account's rate limit was met, time ran out, or anything else."""
@@ -117,10 +117,14 @@ class ResponseTimes(Plain):
     """How long the last `samples` answers took; 0 without any.
 
     `status` is "overloaded" after a 429 in the window, "slow" where answers came late though none was refused (the
-    median of the newest half is twice that of all before, or a call timed out), else "normal".
+    median of the newest half is twice that of all before, or a call timed out), else "normal". Of the last `streamed`
+    answers that came in pieces it is known when the first one came.
     """
 
     samples: int
     p50_ms: float
     p95_ms: float
     status: Literal["normal", "slow", "overloaded"]
+    streamed: int = 0
+    first_token_p50_ms: float = 0.0
+    first_token_p95_ms: float = 0.0

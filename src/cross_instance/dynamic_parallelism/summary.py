@@ -29,6 +29,9 @@ def _text(adjuster: DynamicParallelismAdjuster, key: str, state: ModelState) -> 
         lines.insert(2, f"  Shared by: {state.instances} instances")
     if times.samples:
         lines.append(f"  Response time: p50 {times.p50_ms:.0f} ms, p95 {times.p95_ms:.0f} ms ({times.status})")
+    if times.streamed:
+        firsts = f"p50 {times.first_token_p50_ms:.0f} ms, p95 {times.first_token_p95_ms:.0f} ms"
+        lines.append(f"  First token: {firsts}")
     if health.recommended_backoff_ms:
         lines.append(f"  Recommended backoff: {health.recommended_backoff_ms / 1_000:.1f} s")
     return "\n".join(f"  {line}" for line in lines)

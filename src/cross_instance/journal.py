@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cross_instance import events
 from cross_instance.shared_file import LONGEST, SharedFile
 from cross_instance.sights import label_of
+from cross_instance.spelling import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +29,6 @@ COORDINATOR_LOG = "coordinator.log"
 ADAPTIVE_LOG = "adaptive-rate-controller.log"
 ADAPTIVE = frozenset({events.REQUESTS_REJECTED, events.LIMIT_CHANGED, "limit-learned", "limits-reset"})
 """The kinds of events that tell of rates and 429s."""
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class Journal:
@@ -70,7 +68,7 @@ def _lines(event: Event) -> Iterator[str]:
     """An event as the guide shows it."""
     moment = datetime.fromtimestamp(event.at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     for text in _texts(event):
-        yield f"[{moment}] {_CONTROL.sub(' ', text)}"
+        yield printable(f"[{moment}] {text}")
 
 
 def _texts(event: Event) -> Iterator[str]:

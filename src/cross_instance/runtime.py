@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
-from cross_instance.config import account_names, check_arguments, load_settings, without_password
+from cross_instance.config import account_names, check_arguments, full_address, load_settings, without_password
 from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
@@ -92,8 +92,7 @@ class _Runtime(Generic[PermitT]):
         """The store's address, and the store where it was given ready made."""
         if store is not None and not isinstance(store, str | Path):
             return f"{type(store).__name__} {id(store):#x}", store
-        address = str(store or self.settings.store or self.settings.runtime_dir)
-        return address if "://" in address else str(Path(address).expanduser().resolve()), None
+        return full_address(store or self.settings.store or self.settings.runtime_dir), None
 
     def _find_membership(self, instance_id: str | None, session_id: str, project_dir: Path | str | None) -> Membership:
         identity = Identity(str(self.settings.runtime_dir), self._location, instance_id or make_instance_id(session_id))

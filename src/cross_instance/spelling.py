@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 
 def camel(name: str) -> str:
     """`total_max_llm` → `totalMaxLlm`."""
@@ -24,6 +26,11 @@ def _camel_keys(value: Any) -> Any:
     if isinstance(value, dict):
         return {camel(key): _camel_keys(item) for key, item in value.items()}
     return [_camel_keys(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def printable(text: str) -> str:
+    """Text as one line, without anything that a terminal obeys."""
+    return _CONTROL.sub(" ", text)
 
 
 def time_text(wall: int) -> str:

@@ -16,6 +16,7 @@ from cross_instance.config.settings import (
     Limits,
     Provider,
     Settings,
+    full_address,
     without_password,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "Settings",
     "account_names",
     "check_arguments",
+    "full_address",
     "greatest_burst",
     "load_settings",
     "reload_limits_of",

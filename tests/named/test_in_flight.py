@@ -105,7 +105,7 @@ def test_it_is_for_all_instances_and_held_by_the_store(stack: ExitStack, tmp_pat
     assert slots.source == Source.LEARNED.value
     held = [*theirs, *other.take(1)]
     refused = other.runtime.permit("acme", "m-1", timeout=0)
-    with pytest.raises(RateLimitExceeded, match="7 at a time .learned."):
+    with pytest.raises(RateLimitExceeded, match=r"7 at a time \(learned\)"):
         refused.acquire()
     other.end(held)
 

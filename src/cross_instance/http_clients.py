@@ -6,15 +6,21 @@ The libraries are imported when a client of theirs is asked for: neither is need
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar, overload
 
 if TYPE_CHECKING:
-    import httpx
-    import httpx2
+    import httpx  # noqa: F401  # named in the strings below
+    import httpx2  # noqa: F401
+
+Newer = TypeVar("Newer")
+"""The client that httpx2 has."""
+Older = TypeVar("Older")
+"""The client that httpx has."""
 
 
-class HttpClients:
-    """The clients of a `Runtime`."""
+class _HttpClients(Generic[Newer, Older]):
+    _maker: ClassVar[str]
+    """The function that makes a client, in each module of `clients` that is named after a library."""
 
     @overload
     def http_client(
@@ -24,7 +30,7 @@ class HttpClients:
         *,
         account: str | None = None,
         **options: Any,
-    ) -> httpx2.Client: ...
+    ) -> Newer: ...
 
     @overload
     def http_client(
@@ -34,7 +40,7 @@ class HttpClients:
         library: Literal["httpx"],
         account: str | None = None,
         **options: Any,
-    ) -> httpx.Client: ...
+    ) -> Older: ...
 
     @overload
     def http_client(
@@ -44,7 +50,7 @@ class HttpClients:
         *,
         account: str | None = None,
         **options: Any,
-    ) -> httpx.Client: ...
+    ) -> Older: ...
 
     @overload
     def http_client(
@@ -54,7 +60,7 @@ class HttpClients:
         *,
         account: str | None = None,
         **options: Any,
-    ) -> httpx2.Client | httpx.Client: ...
+    ) -> Newer | Older: ...
 
     def http_client(
         self,
@@ -64,70 +70,25 @@ class HttpClients:
         account: str | None = None,
         **options: Any,
     ) -> Any:
-        """A client for SDKs whose model calls each take a permit.
+        """A client for SDKs whose model calls each take a permit; of an `AsyncRuntime`, for asynchronous SDKs.
 
         `provider`: None knows it from the host. `library`: "httpx2", or "httpx" for older SDKs; `options` are those
-        of its `Client`. Raises `ImportError` where the library is not installed, `ValueError` for another one.
+        of its `Client`, or `AsyncClient`. Raises `ImportError` where the library is not installed, `ValueError` for
+        another one.
         """
-        return _maker("client", library)(self, provider, account, **options)
+        if library not in {"httpx", "httpx2"}:
+            raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
+        clients = import_module(f"cross_instance.clients.{library}")
+        return getattr(clients, self._maker)(self, provider, account, **options)
 
 
-class AsyncHttpClients:
+class HttpClients(_HttpClients["httpx2.Client", "httpx.Client"]):
+    """The clients of a `Runtime`."""
+
+    _maker = "client"
+
+
+class AsyncHttpClients(_HttpClients["httpx2.AsyncClient", "httpx.AsyncClient"]):
     """The clients of an `AsyncRuntime`."""
 
-    @overload
-    def http_client(
-        self,
-        provider: str | None = None,
-        library: Literal["httpx2"] = "httpx2",
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx2.AsyncClient: ...
-
-    @overload
-    def http_client(
-        self,
-        provider: str | None = None,
-        *,
-        library: Literal["httpx"],
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx.AsyncClient: ...
-
-    @overload
-    def http_client(
-        self,
-        provider: str | None,
-        library: Literal["httpx"],
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx.AsyncClient: ...
-
-    @overload
-    def http_client(
-        self,
-        provider: str | None = None,
-        library: str = "httpx2",
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> httpx2.AsyncClient | httpx.AsyncClient: ...
-
-    def http_client(
-        self,
-        provider: str | None = None,
-        library: str = "httpx2",
-        *,
-        account: str | None = None,
-        **options: Any,
-    ) -> Any:
-        """A client for asynchronous SDKs whose model calls each take a permit; see `Runtime.http_client`."""
-        return _maker("async_client", library)(self, provider, account, **options)
-
-
-def _maker(name: str, library: str) -> Any:
-    if library not in {"httpx", "httpx2"}:
-        raise ValueError(f'library is "httpx2" or "httpx", not {library!r}')
-    return getattr(import_module(f"cross_instance.clients.{library}"), name)
+    _maker = "async_client"

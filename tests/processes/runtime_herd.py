@@ -22,12 +22,13 @@ from select import select
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.processes import runtime_zygote
+from tests.processes.runtime_parts import now
 
 from cross_instance.stores.folder import GATE
 from cross_instance.stores.gate import tries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 PATIENCE = 40.0
 """Seconds until a test gives up: the machine may be busy. Less than the default heartbeat timeout."""
@@ -140,14 +141,14 @@ class Herd:
             self.stop(pid, runtime_dir)
         take_away(runtime_dir)
         runtime_dir.touch()
-        at = time.monotonic_ns() // 1000
+        at = now()
         for pid in self.living:
             os.kill(pid, signal.SIGCONT)
         return at
 
     def kill(self, *pids: int) -> int:
         """Kill at one moment, which is returned: the store's clock (µs), read before."""
-        at = time.monotonic_ns() // 1000
+        at = now()
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         for pid in pids:
@@ -195,10 +196,25 @@ class Herd:
         enough = len(self.events) + count
         self.until(lambda: len(self.events) >= enough)
 
+    def await_all(self, word: str, pids: Sequence[int], since: int) -> int:
+        """Listen until each has said it since an instant; when the last of them said it for the first time."""
+        self.until(lambda: all(self.said(word, pid, since) for pid in pids))
+        return max(self.said(word, pid, since)[0].at for pid in pids)
+
     def hear_out(self) -> None:
         """Take what has been said until now."""
         while select([self._ear], [], [], 0)[0]:
             self._hear()
+
+    # --- what was heard ----------------------------------------------------------------------------------------
+
+    def said(self, word: str, pid: int, since: int) -> list[Event]:
+        """What a process has said since an instant (the store's clock, µs)."""
+        return [event for event in self.events if event.word == word and event.pid == pid and event.at >= since]
+
+    def granted_between(self, begin: int, end: int) -> int:
+        """How many permits all of them were granted in a time."""
+        return sum(event.word == "granted" and begin <= event.at <= end for event in self.events)
 
     def _hear(self) -> None:
         """Take what has been said, or what is said within a moment."""

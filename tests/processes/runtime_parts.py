@@ -31,8 +31,22 @@ ASK_AGAIN = 1.0
 """Seconds after which a greedy one that was refused asks again, also where it has heard of no recovery."""
 
 
+PLENTY = {"requestsPerMinute": 6_000_000, "burst": 100_000}
+"""Limits of an account that nothing here exhausts."""
+
+
+def account(slots: int) -> dict[str, Any]:
+    """The setting of an account that lets so many through at once, as often as they like."""
+    return {"providers": {"acme": {**PLENTY, "concurrency": slots}}}
+
+
+def now() -> int:
+    """The instant of the store's clock, in µs."""
+    return time.monotonic_ns() // 1000
+
+
 def say(word: str, *rest: object) -> None:
-    line = " ".join(map(str, (word, os.getpid(), time.monotonic_ns() // 1000, *rest)))
+    line = " ".join(map(str, (word, os.getpid(), now(), *rest)))
     os.write(1, line.encode() + b"\n")
 
 

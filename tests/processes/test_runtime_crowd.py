@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import pytest
+from tests.looking import names, waiting
 from tests.processes import runtime_parts as parts
 from tests.processes.runtime_herd import Herd
 
@@ -13,18 +13,11 @@ from cross_instance import Runtime
 from cross_instance.rules.operations import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 CROWD = 40
 THOUSANDS = 2_000
-SETTINGS = {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000, "concurrency": CROWD}}}
-
-
-@pytest.fixture
-def herd() -> Iterator[Herd]:
-    with Herd() as herd:
-        yield herd
+SETTINGS = parts.account(CROWD)
 
 
 def joined_at_once(herd: Herd, folder: Path, count: int) -> list[int]:
@@ -40,10 +33,6 @@ def joined_at_once(herd: Herd, folder: Path, count: int) -> list[int]:
             herd.hear(word, member)
         print(f"{count} processes {word} at once in {time.monotonic() - begun:.2f} s")
     return members
-
-
-def names(runtime: Runtime) -> list[str]:
-    return [instance.instance_id for instance in runtime.run(Snapshot()).instances]
 
 
 def test_many_join_and_leave_at_once(tmp_path: Path, herd: Herd) -> None:
@@ -67,7 +56,7 @@ def test_many_are_killed_at_once(tmp_path: Path, herd: Herd) -> None:
         members = joined_at_once(herd, tmp_path, CROWD)
         at = herd.kill(*members)
         permits = [witness.permit("acme", "m-1").acquire() for _ in range(CROWD)]
-        print(f"{CROWD} permits of the killed were back after {(time.monotonic_ns() // 1000 - at) / 1000:.0f} ms")
+        print(f"{CROWD} permits of the killed were back after {(parts.now() - at) / 1000:.0f} ms")
         assert names(witness) == ["witness"]
         for permit in permits:
             permit.close()
@@ -88,7 +77,3 @@ def test_a_process_is_killed_with_thousands_waiting_in_it(tmp_path: Path, herd: 
         assert waiting(witness) == 0
         for permit in permits:
             permit.close()
-
-
-def waiting(runtime: Runtime) -> int:
-    return sum(instance.waiting for instance in runtime.run(Snapshot()).instances)

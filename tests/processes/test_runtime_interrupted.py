@@ -8,6 +8,7 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.looking import names, waiting
 from tests.processes import runtime_parts as parts
 from tests.processes.runtime_herd import Herd
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 TIMES = 10
 WORKERS = 4
-PLENTY = {"requestsPerMinute": 6_000_000, "burst": 100_000}
-ONE = {**PLENTY, "concurrency": 1}
+ONE = parts.PLENTY | {"concurrency": 1}
 SETTINGS = {"providers": {"one": ONE, "acme": ONE, "rate": {"requestsPerMinute": 6_000, "burst": 20}}}
 
 
@@ -65,7 +65,7 @@ def test_a_program_that_just_ends_leaves_also_while_its_threads_wait(tmp_path: P
     settings = parts.settings_for(str(tmp_path), SETTINGS)
     with Herd() as herd, Runtime("witness", settings=settings) as witness:
         pid = herd.start(parts.end_while_threads_wait, folder=tmp_path, settings=SETTINGS, count=3)
-        herd.until(lambda: sum(instance.waiting for instance in witness.run(Snapshot()).instances) == 3)
+        herd.until(lambda: waiting(witness) == 3)
         herd.tell(pid)
         assert herd.end(pid) == 0
-        assert [instance.instance_id for instance in witness.run(Snapshot()).instances] == ["witness"]
+        assert names(witness) == ["witness"]

@@ -21,8 +21,7 @@ SETTINGS: dict[str, Any] = {
     "total_max_llm": TOTAL,
     "providers": {
         "openai": {
-            "requestsPerMinute": 6_000_000,
-            "burst": 100_000,
+            **parts.PLENTY,
             "concurrency": 3,
             "models": {"gpt-4o": {"concurrency": 1}, "o3": {"concurrency": 2}},
         },

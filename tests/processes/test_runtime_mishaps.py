@@ -7,11 +7,13 @@ import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.looking import names, node, waiting
 from tests.processes import runtime_parts as parts
 from tests.processes.runtime_herd import Herd, move_away, take_away
+from tests.processes.runtime_parts import account
 
 import cross_instance
 from cross_instance import ConfigError, RateLimitExceeded, Runtime, StoreUnavailable
@@ -22,33 +24,19 @@ from cross_instance.stores.environment import machine_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import Any
 
 NOBODY = 65_534
 GUARD = 1
 """How much of a burst stays unspent (law 2)."""
 
 
-def account(slots: int) -> dict[str, Any]:
-    return {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000, "concurrency": slots}}}
-
-
-@pytest.fixture
-def herd() -> Iterator[Herd]:
-    with Herd() as herd:
-        yield herd
-
-
 def runtime_in(folder: Path, settings: dict[str, Any], name: str = "tester") -> Runtime:
     return Runtime(name, settings=parts.settings_for(str(folder), settings))
 
 
-def names(runtime: Runtime) -> list[str]:
-    return [instance.instance_id for instance in runtime.run(Snapshot()).instances]
-
-
 def slots(runtime: Runtime) -> LimitState:
-    (node,) = (node for node in runtime.run(Snapshot()).nodes if node.node == "acme/default")
-    return node.limits[-1]
+    return node(runtime).limits[-1]
 
 
 def holder(herd: Herd, folder: Path, name: str) -> int:
@@ -70,7 +58,7 @@ def test_everybody_joins_anew_where_the_folder_is_gone(
         waiter = herd.start(parts.puppet, folder=tmp_path, settings=account(1), name="waiter")
         with runtime.permit("acme", "m-1"):
             herd.tell(waiter, "take acme")
-            herd.until(lambda: sum(instance.waiting for instance in runtime.run(Snapshot()).instances) == 1)
+            herd.until(lambda: waiting(runtime) == 1)
             lose(tmp_path / "runtime")
             herd.hear("took", waiter)
         herd.kill(waiter)

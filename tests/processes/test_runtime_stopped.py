@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-from tests.processes import runtime_parts as parts
+from tests.looking import names, node
+from tests.processes import cut_off, runtime_parts as parts
+from tests.processes.cut_off import IMPATIENT
 from tests.processes.runtime_herd import Herd
+from tests.processes.runtime_parts import account
 
-from cross_instance import RateLimitExceeded, Runtime
-from cross_instance.rules.operations import NodeState, Settle, Settled, Snapshot
+from cross_instance import Runtime
+from cross_instance.rules.operations import Settle, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from cross_instance.permits import Permit
 
 
-def account(slots: int) -> dict[str, Any]:
-    return {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000, "concurrency": slots}}}
-
-
 WATCHFUL = {"heartbeat_interval_ms": 100}
-"""Looks often whether anybody has fallen silent."""
-IMPATIENT = WATCHFUL | {"heartbeat_timeout_ms": 2_000}
-"""Is removed soon when it has fallen silent: for those who are stopped, and for nobody else."""
-
-
-@pytest.fixture
-def herd() -> Iterator[Herd]:
-    with Herd() as herd:
-        yield herd
+"""Looks often whether anybody has fallen silent; those who are to be stopped, and nobody else, are `IMPATIENT`."""
 
 
 def give_back(runtime: Runtime, permit: Permit) -> Settled:
@@ -45,14 +34,6 @@ def give_back(runtime: Runtime, permit: Permit) -> Settled:
 
 def await_waiting(herd: Herd, runtime: Runtime, count: int) -> None:
     herd.until(lambda: node(runtime).waiting == count)
-
-
-def node(runtime: Runtime) -> NodeState:
-    return next(node for node in runtime.run(Snapshot()).nodes if node.node == "acme/default")
-
-
-def names(runtime: Runtime) -> list[str]:
-    return [instance.instance_id for instance in runtime.run(Snapshot()).instances]
 
 
 def test_a_stopped_waiter_delays_the_others_once(tmp_path: Path, herd: Herd) -> None:
@@ -84,26 +65,8 @@ def test_a_stopped_waiter_delays_the_others_once(tmp_path: Path, herd: Herd) -> 
 
 
 def test_a_holder_stopped_too_long_becomes_a_ghost_and_comes_back(tmp_path: Path, herd: Herd) -> None:
-    settings = account(2) | IMPATIENT
     with Runtime("tester", settings=parts.settings_for(str(tmp_path), account(2) | WATCHFUL)) as runtime:
-        holder = herd.start(parts.puppet, folder=tmp_path, settings=settings, name="holder")
-        before = int(herd.hear("joined", holder).rest[0])
-        herd.tell(holder, "take acme")
-        herd.hear("took", holder)
-        herd.stop(holder, tmp_path / "runtime")
-        herd.until(lambda: names(runtime) == ["tester"])
-        assert (node(runtime).held, node(runtime).ghosts) == (1, 1), "its call may still run"
-        with runtime.permit("acme", "m-1"), pytest.raises(RateLimitExceeded):
-            runtime.permit("acme", "m-1", timeout=0).acquire()
-        os.kill(holder, signal.SIGCONT)
-        herd.tell(holder, "give acme")
-        herd.hear("gave", holder)
-        assert node(runtime).ghosts == 1, "a fenced holder gives nothing back"
-        herd.tell(holder, "take acme")
-        assert int(herd.hear("took", holder, count=2).rest[1]) > before
-        assert names(runtime) == ["tester", "holder"]
-        assert (node(runtime).held, node(runtime).ghosts) == (2, 1)
-        assert "joins anew" in herd.complaints()
+        cut_off.pause_a_holder(herd, runtime, tmp_path, account(2) | IMPATIENT)
 
 
 def test_a_waiter_stopped_too_long_joins_anew_and_waits_on(tmp_path: Path, herd: Herd) -> None:

@@ -7,27 +7,21 @@ import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.processes import runtime_parts as parts, task_parts
+from tests.looking import names
+from tests.processes import cut_off, runtime_parts as parts, task_parts
 from tests.processes.runtime_herd import Herd
 from tests.stores.redis_server import serving
 
 from cross_instance import Runtime
-from cross_instance.rules.operations import Snapshot, TaskState
+from cross_instance.rules.operations import TaskState
 from cross_instance.tasks import TaskCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-SETTINGS: dict[str, Any] = {"providers": {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000}}}
-IMPATIENT = SETTINGS | {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
-"""With times after which the silent are removed here."""
-
-
-@pytest.fixture
-def herd() -> Iterator[Herd]:
-    with Herd() as herd:
-        yield herd
+SETTINGS: dict[str, Any] = {"providers": {"acme": parts.PLENTY}}
+IMPATIENT = SETTINGS | cut_off.IMPATIENT
 
 
 @pytest.fixture(params=["embedded", "redis"])
@@ -79,7 +73,7 @@ def test_who_was_stopped_longer_than_its_lease_is_refused(
     handle = runtime.submit("held", queue="zombie")
     herd.hear("began", zombie)
     herd.stop(zombie, tmp_path / "runtime")
-    herd.until(lambda: [instance.instance_id for instance in runtime.run(Snapshot()).instances] == ["tester"])
+    herd.until(lambda: names(runtime) == ["tester"])
     heir = herd.start(task_parts.serve, folder=tmp_path, settings=IMPATIENT | store, name="heir")
     herd.hear("began", heir)
     os.kill(zombie, signal.SIGCONT)

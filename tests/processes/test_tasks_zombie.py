@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from tests.looking import names
 from tests.processes import runtime_parts as parts, task_parts
+from tests.processes.cut_off import IMPATIENT
 from tests.processes.runtime_herd import Herd
 
 from cross_instance import Runtime
-from cross_instance.rules.operations import Snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-IMPATIENT: dict[str, Any] = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
 
 
 def test_a_zombie_s_finish_is_refused(tmp_path: Path) -> None:
@@ -26,7 +25,7 @@ def test_a_zombie_s_finish_is_refused(tmp_path: Path) -> None:
         handle = runtime.submit("effect", queue="zombie")
         herd.hear("ending", zombie)
         herd.stop(zombie, tmp_path / "runtime")
-        herd.until(lambda: [instance.instance_id for instance in runtime.run(Snapshot()).instances] == ["tester"])
+        herd.until(lambda: names(runtime) == ["tester"])
         heir = herd.start(task_parts.serve_told, name="heir", **common)
         assert handle.result(timeout=30) == 2, "the second attempt"
         os.kill(zombie, signal.SIGCONT)

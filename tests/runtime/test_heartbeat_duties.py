@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def timeline() -> Timeline:
-    return Timeline()
-
-
-@pytest.fixture
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     with Runtime("one", store=timeline, settings=one_at_a_time(tmp_path)) as runtime:
         runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first

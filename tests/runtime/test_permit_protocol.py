@@ -47,11 +47,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def timeline() -> Timeline:
-    return Timeline()
-
-
-@pytest.fixture
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     """Its heartbeat thread does nothing: what a test counts is its own."""
     with Runtime("one", store=timeline, settings=one_at_a_time(tmp_path)) as runtime:

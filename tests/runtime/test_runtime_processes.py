@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
-import time
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.looking import DEADLINE, names, until, waiting
 from tests.runtime.doubles import settings_in
+from tests.runtime.program_run import PROVIDERS, UNHURRIED, program, said
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime
 from cross_instance.rules.operations import Snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from cross_instance.config import Settings
-
-PROGRAM = Path(__file__).with_name("program.py")
-DEADLINE = 40.0
-"""Seconds until a test gives up."""
-UNHURRIED = {"heartbeat_interval_ms": 120_000, "heartbeat_timeout_ms": 600_000}
-"""No beat comes within a test: a death is noticed because somebody waits, or not at all."""
-PROVIDERS = {
-    "acme": {"requestsPerMinute": 60_000, "concurrency": 1},
-    "other": {"requestsPerMinute": 60_000},
-}
 
 
 @pytest.fixture
@@ -45,51 +32,6 @@ def settings(tmp_path: Path) -> Settings:
 def runtime(settings: Settings) -> Iterator[Runtime]:
     with Runtime("tester", settings=settings) as runtime:
         yield runtime
-
-
-@contextmanager
-def program(folder: Path, command: str, instance_id: str) -> Iterator[subprocess.Popen[str]]:
-    """The program, joined to the folder's store; it is killed where it does not end by itself."""
-    config = folder / ".pi" / "config.json"
-    config.parent.mkdir(exist_ok=True)
-    config.write_text(json.dumps({"crossInstance": {"providers": PROVIDERS}}))
-    variables = {
-        "PI_RUNTIME_DIR": str(folder / "runtime"),
-        "HOME": str(folder),
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    arguments = [sys.executable, "-W", "error", str(PROGRAM), command, instance_id]
-    with subprocess.Popen(
-        arguments, cwd=folder, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        alarm = threading.Timer(DEADLINE, process.kill)
-        alarm.start()
-        try:
-            yield process
-        finally:
-            alarm.cancel()
-            process.kill()
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it is so, or fail at the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-
-
-def waiting(runtime: Runtime) -> int:
-    return sum(instance.waiting for instance in runtime.run(Snapshot()).instances)
-
-
-def names(runtime: Runtime) -> list[str]:
-    return [instance.instance_id for instance in runtime.run(Snapshot()).instances]
 
 
 def test_a_permit_passes_from_process_to_process(tmp_path: Path, runtime: Runtime) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from tests.looking import DEADLINE, names, until, waiting
 from tests.runtime.doubles import settings_in
 from tests.runtime.nets import beat_by_hand
-from tests.runtime.test_runtime_processes import DEADLINE, PROGRAM, PROVIDERS, UNHURRIED, names, said, until, waiting
+from tests.runtime.program_run import PROVIDERS, UNHURRIED, program, said
 from tests.stores.redis_server import Server, serving
 
 from cross_instance import AsyncRuntime, DuplicateInstance, Runtime
@@ -25,54 +22,22 @@ from cross_instance.stores.redis.store import RedisStore
 from cross_instance.stores.urls import open_store
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Server:
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
-
-
 def settings_at(server: Server, folder: Path, *options: str) -> Settings:
     """Those of a process whose machine has this folder."""
     return settings_in(folder, store=server.url("default", *options), providers=PROVIDERS, **UNHURRIED)
 
 
-@contextmanager
-def program(server: Server, folder: Path, command: str, instance_id: str) -> Iterator[subprocess.Popen[str]]:
-    """The program on the machine with this folder; it is killed where it does not end by itself."""
-    config = folder / ".pi" / "config.json"
-    config.parent.mkdir(exist_ok=True, parents=True)
-    config.write_text(json.dumps({"crossInstance": {"providers": PROVIDERS}}))
-    variables = {
-        "PI_RUNTIME_DIR": str(folder / "runtime"),
-        "PI_STORE": server.url(),
-        "HOME": str(folder),
-        "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(sys.path),
-    }
-    arguments = [sys.executable, "-W", "error", str(PROGRAM), command, instance_id]
-    with subprocess.Popen(
-        arguments, cwd=folder, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        alarm = threading.Timer(DEADLINE, process.kill)
-        alarm.start()
-        try:
-            yield process
-        finally:
-            alarm.cancel()
-            process.kill()
+def program_at(
+    server: Server, folder: Path, command: str, instance_id: str
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """The program on the machine with this folder."""
+    return program(folder, command, instance_id, PI_STORE=server.url())
 
 
 def test_a_permit_passes_from_machine_to_machine(server: Server, tmp_path: Path) -> None:
     with (
         Runtime("tester", settings=settings_at(server, tmp_path / "here")) as runtime,
-        program(server, tmp_path / "there", "wait", "waiter") as process,
+        program_at(server, tmp_path / "there", "wait", "waiter") as process,
     ):
         with runtime.permit("acme", "m-1"):
             assert [said(process), said(process)] == ["joined", "waiting"]
@@ -85,7 +50,7 @@ def test_what_a_killed_process_of_this_machine_held_goes_to_who_waits(server: Se
     """No heartbeat comes within the test: the kernel's lock tells of the death, as with the embedded store."""
     with (
         Runtime("tester", settings=settings_at(server, tmp_path)) as runtime,
-        program(server, tmp_path, "hold", "holder") as process,
+        program_at(server, tmp_path, "hold", "holder") as process,
     ):
         assert [said(process), said(process)] == ["joined", "held"]
         process.kill()
@@ -97,13 +62,13 @@ def test_what_a_killed_process_of_this_machine_held_goes_to_who_waits(server: Se
 def test_an_id_is_taken_on_all_machines(server: Server, tmp_path: Path) -> None:
     with (
         Runtime("same", settings=settings_at(server, tmp_path / "here")),
-        program(server, tmp_path / "there", "hold", "same") as process,
+        program_at(server, tmp_path / "there", "hold", "same") as process,
     ):
         assert said(process) == f"duplicate {os.getpid()}"
 
 
 def test_a_forked_child_is_an_instance_of_its_own(server: Server, tmp_path: Path) -> None:
-    with program(server, tmp_path, "fork", "forked") as process:
+    with program_at(server, tmp_path, "fork", "forked") as process:
         lines = [said(process) for _ in range(3)]
         assert lines[0] == "joined"
         assert lines[1] == "child True True"

@@ -9,14 +9,15 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.looking import DEADLINE, node, until
 from tests.runtime.doubles import settings_in
-from tests.runtime.test_runtime_processes import DEADLINE, UNHURRIED, until
+from tests.runtime.program_run import UNHURRIED
 from tests.stores.redis_proxy import Proxy
 from tests.stores.redis_server import Server, free_port, serving
 
 from cross_instance import AsyncRuntime, Permit, Runtime, events as kinds
 from cross_instance.events import Event
-from cross_instance.rules.operations import NodeState, Snapshot
+from cross_instance.rules.operations import Snapshot
 
 RATE, BURST = 100, 100
 """Requests per second, and at once."""
@@ -95,10 +96,6 @@ def take(runtime: Runtime) -> Permit:
     return runtime.permit("acme", "m-1", timeout=DEADLINE).acquire()
 
 
-def account(runtime: Runtime) -> NodeState:
-    return next(node for node in runtime.run(Snapshot()).nodes if node.node == "acme/default")
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 def test_a_fault_that_lasts_is_bridged_by_the_share_and_charged_afterwards(
     server: Server, tmp_path: Path, fault: Fault
@@ -121,8 +118,8 @@ def test_a_fault_that_lasts_is_bridged_by_the_share_and_charged_afterwards(
             mended = time.monotonic()
             until(lambda: runtime.status().degraded is None and len(told) == 2)
             recovered = time.monotonic()
-            until(lambda: account(runtime).held == 0)
-            assert account(runtime).used >= 1 + MEANWHILE, "all of them are charged"
+            until(lambda: node(runtime).held == 0)
+            assert node(runtime).used >= 1 + MEANWHILE, "all of them are charged"
             assert [event.kind for event in told] == [kinds.STORE_DEGRADED, kinds.STORE_RECOVERED]
             assert told[1].fields["permits"] == MEANWHILE
             assert server.connections() <= 4

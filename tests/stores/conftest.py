@@ -1,4 +1,4 @@
-"""An embedded store in a folder of its own."""
+"""An embedded store in a folder of its own, and a real server."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.stores.redis_fixtures import client, server, shared_server
 
 from cross_instance.stores.embedded import EmbeddedStore
+
+__all__ = ["client", "folder", "server", "shared_server", "store"]
 
 
 @pytest.fixture

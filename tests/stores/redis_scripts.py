@@ -25,7 +25,7 @@ def without_glance() -> dict[str, str]:
 
 
 class Scripted:
-    """`run`, `wait` and the rest of a store that the mirror needs, on one connection; at given instants, or now."""
+    """`run` of a store, on one connection; at given instants, or now."""
 
     def __init__(
         self,
@@ -51,15 +51,6 @@ class Scripted:
         result: Any = decode(self.client.evalsha(script.sha, len(keys), *keys, encode(op), nonce, *at))
         decided: R = result
         return decided
-
-    def wait(self, permit: tuple[int, int], timeout: float, /) -> None:
-        raise NotImplementedError
-
-    def forget(self, permit: tuple[int, int], /) -> None:
-        raise NotImplementedError
-
-    def now(self) -> int:
-        raise NotImplementedError
 
     def close(self) -> None:
         self.client.close()

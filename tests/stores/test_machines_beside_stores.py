@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import pytest
@@ -19,10 +19,17 @@ from tests.stores.redis_scripts import Scripted
 from tests.stores.redis_server import serving
 
 from cross_instance.rules.operations import Instant, ListTasks, Operation, Snapshot, TaskSnapshot
-from cross_instance.stores.base import Store
 from cross_instance.stores.embedded import EmbeddedStore
+from cross_instance.testing.conformance.mirror import Deciding
 
-Open = Callable[[Callable[[], Instant]], Store]
+
+class Beside(Deciding, Protocol):
+    """What a machine is held against."""
+
+    def close(self) -> None: ...
+
+
+Open = Callable[[Callable[[], Instant]], Beside]
 EXAMPLES = settings(settings.get_profile("ci"), max_examples=8, phases=[Phase.generate])
 
 
@@ -75,7 +82,7 @@ def alike(expected: Any, answer: Any) -> Any:
 
 @contextmanager
 def embedded(folder: Path) -> Iterator[Open]:
-    def anew(clock: Callable[[], Instant]) -> Store:
+    def anew(clock: Callable[[], Instant]) -> Beside:
         shutil.rmtree(folder / "state", ignore_errors=True)
         return EmbeddedStore(folder / "state", clock=clock)
 
@@ -86,7 +93,7 @@ def embedded(folder: Path) -> Iterator[Open]:
 def on_redis(_: Path) -> Iterator[Open]:
     with serving() as server, server.client() as client:
 
-        def anew(clock: Callable[[], Instant]) -> Store:
+        def anew(clock: Callable[[], Instant]) -> Beside:
             client.flushall()
             return Scripted(client, clock=clock)
 

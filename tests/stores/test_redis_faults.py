@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 import pytest
 import redis
 from redis import exceptions
+from tests.looking import until
 from tests.stores.redis_proxy import Proxy
 from tests.stores.redis_server import PATIENCE, Server, open_redis, serving
 
@@ -52,20 +53,6 @@ SLOT = AccountSpec((LimitSpec(Kind.CONCURRENCY, 1, period=0),))
 IMPATIENT = ("patience=0.3", "timeout=0.1", "connect_timeout=0.1")
 """For calls that are to fail; those that are to work are made `eventually`, since a slow machine may need longer."""
 PATIENT = ("patience=60", "timeout=30")
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Server:
-    """A server with nothing in it and nothing odd about it."""
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
 
 
 def joined(store: RedisStore, name: str = "a") -> int:
@@ -503,7 +490,7 @@ def test_ten_thousand_waiters_hold_two_connections(server: Server) -> None:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     asyncio.run(main())
-    assert_no_more_than(0, server)
+    await_no_more_than(0, server)
 
 
 def test_what_tasks_settle_together_travels_together(server: Server) -> None:
@@ -532,8 +519,8 @@ def test_no_fault_leaves_a_connection_behind(server: Server, fault: str) -> None
             for _ in range(5):
                 inflict[fault]()
                 eventually(lambda: world(store))
-            assert_no_more_than(1, server)
-        assert_no_more_than(0, server)
+            await_no_more_than(1, server)
+        await_no_more_than(0, server)
 
 
 def hang(server: Server, store: RedisStore) -> None:
@@ -541,12 +528,9 @@ def hang(server: Server, store: RedisStore) -> None:
         world(store)
 
 
-def assert_no_more_than(expected: int, server: Server) -> None:
+def await_no_more_than(expected: int, server: Server) -> None:
     """A connection that was cut is gone when the server has read to its end."""
-    deadline = time.monotonic() + PATIENCE
-    while server.connections() > expected and time.monotonic() < deadline:
-        pass
-    assert server.connections() <= expected
+    until(lambda: server.connections() <= expected)
 
 
 def test_operations_of_a_closed_store_are_refused(server: Server) -> None:

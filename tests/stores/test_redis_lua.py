@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 from tests.stores.redis_scripts import Scripted, without_glance
-from tests.stores.redis_server import program, serving
 
 from cross_instance.rules.apply import RULES
 from cross_instance.rules.limits import new_limit
@@ -57,26 +55,16 @@ from cross_instance.testing.conformance.storming import adds_up
 
 ACCOUNT = "openai:main"
 WEEK_MS = 7 * 24 * 3_600 * 1_000
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
-
-
-@pytest.fixture(scope="module")
-def connection() -> Iterator[redis.Redis]:
-    with serving() as server, server.client() as client:
-        yield client
-
-
-@pytest.fixture
-def client(connection: redis.Redis) -> redis.Redis:
-    connection.flushall()
-    return connection
 
 
 # --- to the integer ------------------------------------------------------------------------------------------------
 
 
-def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str, str] | None = None) -> None:
-    """A storm on scripts and model, at instants as small as an uptime or as large as today."""
+def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str, str] | None = None) -> int:
+    """A storm on scripts and model, at instants as small as an uptime or as large as today.
+
+    How many operations were answered alike, a last look at all that is left among them.
+    """
     clock = FakeClock(0 if seed % 2 else 1_790_000_000_000_000)
     mirror = Mirror(Scripted(client, clock=clock, replaced=replaced))
     storm, result = random_operations(seed, operations), None
@@ -92,16 +80,17 @@ def weather(client: redis.Redis, seed: int, operations: int, replaced: dict[str,
             if isinstance(result, World):
                 adds_up(result)
     mirror.run(Snapshot())
+    return mirror.compared
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_a_storm_is_answered_as_the_model_answers_it(client: redis.Redis, seed: int) -> None:
-    weather(client, 900 + seed, 300)
+    assert weather(client, 900 + seed, 300) == 301
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_glance_changes_no_answer(client: redis.Redis, seed: int) -> None:
-    weather(client, 950 + seed, 300, without_glance())
+    assert weather(client, 950 + seed, 300, without_glance()) == 301
 
 
 @pytest.mark.parametrize("seed", range(3))

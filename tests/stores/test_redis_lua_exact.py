@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 from hypothesis import example, given, settings, strategies as st
-from tests.stores.redis_server import program, serving
+from tests.stores.redis_server import serving
 
 from cross_instance.rules.limits import EXACT
 from cross_instance.stores.redis.scripts import LUA
-
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
 
 Calculate = Callable[..., int]
 

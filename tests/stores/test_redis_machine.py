@@ -10,11 +10,9 @@ import redis
 from hypothesis import HealthCheck, settings
 from tests.rules.test_law_machine import Laws
 from tests.stores.redis_scripts import Scripted
-from tests.stores.redis_server import program, serving
+from tests.stores.redis_server import serving
 
 from cross_instance.rules.operations import Operation, Snapshot
-
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
 
 
 class LawsOnRedis(Laws):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 from tests.processes import runtime_parts as parts, task_parts
 from tests.processes.runtime_herd import Herd
-from tests.stores.redis_server import Server, program, serving
+from tests.stores.redis_server import Server, serving
 
 from cross_instance import AsyncRuntime, Runtime
 from cross_instance.errors import StoreFull
@@ -32,25 +30,15 @@ from cross_instance.rules.operations import (
     Joined,
     NewTask,
     Push,
-    Snapshot,
     Sweep,
     TaskEnd,
     TaskState,
 )
 from cross_instance.stores.redis.store import RedisStore
 
-PROVIDERS: dict[str, Any] = {"acme": {"requestsPerMinute": 6_000_000, "burst": 100_000}}
-IMPATIENT = {"heartbeat_interval_ms": 100, "heartbeat_timeout_ms": 2_000}
-"""With times after which the silent are removed here."""
+PROVIDERS: dict[str, Any] = {"acme": parts.PLENTY}
 PATIENCE = 30.0
 """Seconds after which a wake that does not come is missing."""
-pytestmark = pytest.mark.skipif(program() is None, reason="no server is installed")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture
@@ -103,34 +91,6 @@ def test_killed_workers_lose_nothing_and_finish_nothing_twice(
             assert after.at >= killed[before.pid], "only after its owner's death does another one own it"
     done = [past for status in statuses for past in status.attempts if past.outcome == "done"]
     assert len(done) == len(handles), "each was finished once"
-
-
-@pytest.fixture
-def watcher(tmp_path: Path, settings: dict[str, Any]) -> Iterator[Runtime]:
-    with Runtime("watcher", settings=parts.settings_for(str(tmp_path), settings | IMPATIENT)) as runtime:
-        yield runtime
-
-
-@pytest.mark.parametrize("part", task_parts.SERVERS)
-def test_a_zombie_neither_finishes_nor_spends(
-    tmp_path: Path, settings: dict[str, Any], herd: Herd, watcher: Runtime, part: Any
-) -> None:
-    zombie = herd.start(part, folder=tmp_path, settings=settings | IMPATIENT, name="zombie")
-    handle = watcher.submit("held", queue="zombie")
-    herd.hear("began", zombie)
-    os.kill(zombie, signal.SIGSTOP)
-    herd.until(lambda: [instance.instance_id for instance in watcher.run(Snapshot()).instances] == ["watcher"])
-    heir = herd.start(task_parts.serve, folder=tmp_path, settings=settings | IMPATIENT, name="heir")
-    herd.hear("began", heir)
-    os.kill(zombie, signal.SIGCONT)
-    herd.tell(zombie, "go on")
-    assert herd.hear("refused", zombie).rest[2] in {"PermitError", "TaskCancelled", "CancelledError"}
-    herd.tell(heir, "go on")
-    assert handle.result(timeout=30) == "done"
-    past = [(past.instance_id, past.outcome) for past in handle.status().attempts]
-    assert past == [("zombie", "died"), ("heir", "done")]
-    herd.hear("spent", heir)
-    assert not [event for event in herd.events if (event.word, event.pid) == ("spent", zombie)]
 
 
 def test_the_idle_take_over_the_work_of_one(

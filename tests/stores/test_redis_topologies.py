@@ -279,7 +279,11 @@ def test_both_kinds_of_connection_take_every_option() -> None:
     servers = Servers(parse(f"rediss://user:secret@h/1?{options}"))
     for kind in (redis.SSLConnection, aredis.SSLConnection):
         made, arguments = servers._way(None, kind, None)
-        made(**arguments)
+        connection = made(**arguments)
+        assert (connection.host, connection.username, connection.password) == ("h", "user", "secret")
+        tls = getattr(connection, "ssl_context", connection)
+        assert (tls.ca_certs, tls.ca_path, tls.certfile, tls.keyfile) == ("/some",) * 4
+        assert (tls.cert_reqs, tls.check_hostname) == (ssl.CERT_OPTIONAL, True)
 
 
 def test_tls_with_a_certificate_that_is_known(certificate: Path) -> None:

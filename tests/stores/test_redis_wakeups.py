@@ -6,13 +6,12 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.looking import until
 from tests.stores.redis_proxy import Proxy
 from tests.stores.redis_server import PATIENCE, Server, serving
 
@@ -42,19 +41,6 @@ ACCOUNT = "openai:main"
 SLOT = AccountSpec((LimitSpec(Kind.CONCURRENCY, 1, period=0),))
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[Server]:
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared_server: Server) -> Server:
-    with shared_server.client() as client:
-        client.flushall()
-    return shared_server
-
-
 class Member:
     """An instance at a store of its own."""
 
@@ -78,13 +64,6 @@ class Member:
         with server.client() as client:
             found: list[bytes] = client.pubsub_channels()
             return found
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Until what has been set off already has come about."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "it never was"
 
 
 def is_waiting(store: RedisStore) -> bool:
@@ -111,18 +90,18 @@ def test_a_release_wakes_a_waiter_at_another_address(server: Server) -> None:
 def test_joining_opens_the_channel_of_an_incarnation_and_leaving_closes_it(server: Server) -> None:
     with closing(RedisStore(server.url())) as store:
         member = Member(store, "a")
-        wait_until(lambda: member.channels(server) == [b"{cir:v1:default}:wake:%d" % member.incarnation])
+        until(lambda: member.channels(server) == [b"{cir:v1:default}:wake:%d" % member.incarnation])
         member.ask(1)
         store.run(Leave(member.incarnation))
-        wait_until(lambda: member.channels(server) == [])
-    wait_until(lambda: server.connections() == 0)
+        until(lambda: member.channels(server) == [])
+    until(lambda: server.connections() == 0)
 
 
 def test_who_has_joined_asks_without_waiting_for_the_channel(server: Server) -> None:
     with closing(RedisStore(server.url())) as store:
         member, shared = Member(store, "a"), store._shared
         ask = Acquire(member.incarnation, 1, ACCOUNT, revision=member.revision)
-        wait_until(lambda: not shared.unheard(ask))
+        until(lambda: not shared.unheard(ask))
         assert shared.unheard(Acquire(member.incarnation + 1, 1, ACCOUNT)) == member.incarnation + 1
         store.run(Leave(member.incarnation))
         assert shared.unheard(ask) == member.incarnation
@@ -142,11 +121,11 @@ def test_a_broken_connection_is_made_anew_and_rouses_who_waits(server: Server) -
         assert isinstance(member.ask(1), Granted)
         assert isinstance(member.ask(2), Waiting)
         waiting = threads.submit(store.wait, (member.incarnation, 2), PATIENCE)
-        wait_until(lambda: is_waiting(store))
+        until(lambda: is_waiting(store))
         proxy.cut()
         wake = waiting.result()
         assert wake == Wake(member.incarnation, 2, 0)
-        wait_until(lambda: len(member.channels(server)) == 1)
+        until(lambda: len(member.channels(server)) == 1)
         store.run(Heartbeat(member.incarnation))
 
 
@@ -157,9 +136,9 @@ def test_a_connection_that_falls_silent_is_given_up(server: Server, monkeypatch:
         member.ask(1)
         member.ask(2)
         waiting = threads.submit(store.wait, (member.incarnation, 2), PATIENCE)
-        wait_until(lambda: is_waiting(store))
+        until(lambda: is_waiting(store))
         with server.stopped():
-            wait_until(lambda: store._shared._listener._connection is None)
+            until(lambda: store._shared._listener._connection is None)
         assert waiting.result() == Wake(member.incarnation, 2, 0)
 
 
@@ -172,7 +151,7 @@ def test_without_the_server_closing_does_not_hang() -> None:
         proxy.cut()
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(store.wait, (member.incarnation, 1), PATIENCE)
-            wait_until(lambda: is_waiting(store))
+            until(lambda: is_waiting(store))
             store.close()
             with pytest.raises(StoreUnavailable, match="closed"):
                 waiting.result()
@@ -239,7 +218,7 @@ def test_a_forked_child_opens_its_own(server: Server) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == ["['parent', 'child']", "Beaten 1"]
-    wait_until(lambda: server.connections() == 0)
+    until(lambda: server.connections() == 0)
 
 
 ASYNC_FORK = """\
@@ -272,6 +251,6 @@ def test_a_child_does_not_keep_its_parent_s_connection(server: Server) -> None:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "closed\n"
-    wait_until(lambda: server.connections() == 0)
+    until(lambda: server.connections() == 0)
     process.communicate("x")
     assert process.returncode == 0

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ from cross_instance.stores.memory import DictTables
 if TYPE_CHECKING:
     from typing import Any
 
-    from cross_instance.stores.base import Permit, Store
+    from cross_instance.stores.base import Permit
 
     R = TypeVar("R", bound=Result)
 
@@ -33,22 +33,30 @@ class ConformanceError(AssertionError):
     """A store does not do what the interface promises; the message tells what led there."""
 
 
+class Deciding(Protocol):
+    """What decides operations: a `Store`, or that part of one alone."""
+
+    def run(self, op: Operation[R], /) -> R:
+        """See `Store.run`."""
+
+
 class Mirror:
     """`run` of a store under test, with the model beside it.
 
     It keeps the wakes by waiter: `offers` are the waiters told to look at once, `timers` the instants (mono µs) for
-    which the others were told to look.
+    which the others were told to look. `compared` operations were answered, or refused, alike until now.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Deciding) -> None:
         self.store = store
+        self.compared = 0
         self.offers: set[Permit] = set()
         self.timers: dict[Permit, int] = {}
         self._tables = DictTables()
         self._last = Instant(0, 0)
         self._trail: deque[tuple[Operation[Any], Result | str]] = deque(maxlen=TRAIL)
 
-    def run(self, op: Operation[R], via: Store | None = None) -> R:
+    def run(self, op: Operation[R], via: Deciding | None = None) -> R:
         """Decide one operation on both sides; `via` is another store on the same state.
 
         Raises `ConformanceError` where they differ, and `ValueError` where both refuse the operation's figures.
@@ -58,9 +66,11 @@ class Mirror:
         except ValueError as error:
             self._trail.append((op, f"ValueError: {error}"))
             self._must_refuse(op)
+            self.compared += 1
             raise
         self._trail.append((op, result))
         self._compare(op, result)
+        self.compared += 1
         self._note(result)
         return result
 

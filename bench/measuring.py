@@ -99,6 +99,9 @@ class Scale:
     """Tasks that are submitted one by one, and again together."""
     starts: int = 40
     """Tasks whose start is timed."""
+    bulk_tasks: int = 100_000
+    patience: float = 120.0
+    """Seconds after which a task whose worker was killed counts as one that nobody begins anew."""
     storm_tasks: int = 10_000
     storm_seconds: float = 60.0
     uneven_seconds: float = 40.0
@@ -116,6 +119,8 @@ QUICK = Scale(
     goodput_seconds=8.0,
     tasks=500,
     starts=10,
+    bulk_tasks=10_000,
+    patience=10.0,
     storm_tasks=1_000,
     storm_seconds=6.0,
     uneven_seconds=12.0,

@@ -8,6 +8,8 @@ from bench.rows import (
     recovery,
     redis,
     startup,
+    task_bulk,
+    task_recovery,
     task_sharing,
     task_storm,
     tasks,
@@ -18,5 +20,5 @@ from bench.rows import (
 ROWS = (
     *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW, goodput.ROW, recovery.ROW, startup.ROW),
     *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
-    *(tasks.ROW, task_sharing.ROW, task_storm.ROW),
+    *(tasks.ROW, task_bulk.ROW, task_recovery.ROW, task_sharing.ROW, task_storm.ROW),
 )

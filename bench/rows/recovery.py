@@ -30,12 +30,12 @@ def _subject(means: Means, scale: Scale, folder: Path, stack: ExitStack) -> Subj
     slot = stack.enter_context(means.open(folder, False))
 
     def run() -> Figures:
-        return {"longest ms": max(_recovery(means, slot, folder) for _ in range(scale.kills)) / 1e6}
+        return {"longest ms": max(recovery(means, slot, folder) for _ in range(scale.kills)) / 1e6}
 
     return Subject(means.name, means.role, run)
 
 
-def _recovery(means: Means, slot: Slot, folder: Path) -> int:
+def recovery(means: Means, slot: Slot, folder: Path) -> int:
     """Nanoseconds from the holder's death until its slot is ours."""
     killed: list[int] = []
     with helper(serve_holder, means.open, folder) as (holder, told):

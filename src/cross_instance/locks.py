@@ -27,6 +27,7 @@ from cross_instance.events import LOCK_LOST
 from cross_instance.protocol import Rejoin, Rejoins
 from cross_instance.rules.operations import FOREVER, SECOND, Fenced, Lock as LockOp, Unlock
 from cross_instance.rules.tables import MAX_NAME
+from cross_instance.tasks.context import wait_at_once
 from cross_instance.threads import in_thread
 
 if TYPE_CHECKING:
@@ -163,7 +164,8 @@ class Lock(_Lock):
         self._runtime = runtime
 
     def acquire(self) -> Self:
-        """Take it. Raises `TimeoutError` where another holds it for longer than `timeout`."""
+        """Take it. Raises `TimeoutError` where another holds it for longer than `timeout`; inside a task that is to end
+        meanwhile, `TaskCancelled`."""
         self._needs(self._runtime.join())
         steps, answer = self._taking(), None
         try:
@@ -177,7 +179,7 @@ class Lock(_Lock):
 
     def _perform(self, step: LockOp | Rejoin | Pause) -> Any:
         if isinstance(step, Pause):
-            time.sleep(step.seconds)
+            time.sleep(wait_at_once(self._membership, step.seconds))
         elif isinstance(step, Rejoin):
             self._membership.rejoin(step.incarnation)
         else:

@@ -14,7 +14,7 @@ from bench.measuring import Measurement, Role, Row, Scale, Subject, Target, inte
 from bench.picture import shown
 from bench.report import markdown, number
 from bench.results import Results, RowResult, merged
-from bench.rows import ROWS, contention, goodput, redis, task_sharing, task_storm, tasks
+from bench.rows import ROWS, contention, goodput, redis, task_recovery, task_sharing, task_storm, tasks
 from bench.strategies import STRATEGIES
 from click.testing import CliRunner
 
@@ -34,6 +34,8 @@ TINY = Scale(
     goodput_seconds=1.5,
     tasks=20,
     starts=2,
+    bulk_tasks=1_000,
+    patience=60.0,
     storm_tasks=60,
     storm_seconds=0.5,
     uneven_seconds=1.0,
@@ -49,7 +51,8 @@ def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(contention, "CONTENDERS", (FLOOR, ours.RUNTIME))
     monkeypatch.setattr(redis, "TOGETHER", (served.FLOOR_OF_BOTH, served.RUNTIME))
     monkeypatch.setattr(redis, "SIZES", (1, 2))
-    monkeypatch.setattr(tasks, "QUEUES", (queues.OURS,))
+    for row in (tasks, task_recovery):
+        monkeypatch.setattr(row, "QUEUES", queues.OURS[:1])
     for row in (tasks, task_storm):
         monkeypatch.setattr(row, "WORKERS", 2)
     monkeypatch.setattr(task_sharing, "WORKERS", task_sharing.WORKERS[:2])

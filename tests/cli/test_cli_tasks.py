@@ -48,7 +48,14 @@ def test_what_is_wrong_is_told_in_one_line(place: Place) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert "file is not a folder" in done.stderr
         assert done.stderr.count("\n") == 1
-    for arguments in (["list", "--state", "lost"], ["show"], ["cancel"], ["purge"], ["purge", "--state", "queued"]):
+    for arguments in (
+        ["list", "--state", "lost"],
+        ["show"],
+        ["cancel"],
+        ["purge"],
+        ["purge", "--state", "queued"],
+        ["retry", "--state", "done"],
+    ):
         done = place.run("cross-instance", "tasks", *arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
@@ -93,6 +100,11 @@ def test_tasks_are_cancelled_sent_back_and_purged(place: Place, runtime: Runtime
     kept = place.run("cross-instance", "tasks", "purge", "--state", "failed", "--older-than", "3600")
     assert kept.stdout == "Forgotten: 0.\n"
     assert place.run("cross-instance", "tasks", "purge", "--state", "failed").stdout == "Forgotten: 1.\n"
+    done_once = runtime.submit("halve", 8)
+    runtime.work(until_idle=True)
+    refused = place.run("cross-instance", "tasks", "retry", done_once.task)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == f"cross-instance: task {done_once.task} is done, and is not done again: submit another\n"
     wrong = place.run("cross-instance", "tasks", "retry")
     assert (wrong.returncode, "name tasks, or a state" in wrong.stderr) == (2, True)
 

@@ -1,18 +1,23 @@
-"""Coordinators on one store whose clock is set by hand; each test has its own."""
+"""Coordinators on one store whose clock is set by hand, in memory and on a real server; each test has its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.runtime.doubles import settings_in
+from tests.stores.redis_fixtures import server, shared_server
+from tests.stores.redis_server import Server, open_redis
 
 from cross_instance.coordinator import Coordinator
+from cross_instance.stores.base import Store
 from cross_instance.stores.memory import MemoryStore
 from cross_instance.testing import FakeClock
+
+__all__ = ["clock", "join", "server", "shared_server", "store"]
 
 Join = Callable[..., Coordinator]
 UNHURRIED = {"heartbeat_interval_ms": 60_000, "heartbeat_timeout_ms": 120_000}
@@ -24,13 +29,18 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture
-def store(clock: FakeClock) -> MemoryStore:
-    return MemoryStore(clock)
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "memory":
+        yield MemoryStore(clock)
+        return
+    real: Server = request.getfixturevalue("server")
+    with closing(open_redis(real.socket_url(tmp_path.name), clock)) as store:
+        yield store
 
 
 @pytest.fixture
-def join(tmp_path: Path, store: MemoryStore) -> Iterator[Join]:
+def join(tmp_path: Path, store: Store) -> Iterator[Join]:
     """`join("a")` registers an instance; keyword arguments are settings."""
     with ExitStack() as stack:
 

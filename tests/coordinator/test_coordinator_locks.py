@@ -14,7 +14,7 @@ from tests.runtime.doubles import settings_in
 from cross_instance import AsyncRuntime, Runtime
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import SECOND, Snapshot, Sweep
-from cross_instance.stores.memory import MemoryStore
+from cross_instance.stores.base import Store
 from cross_instance.testing import FakeClock
 
 
@@ -111,7 +111,7 @@ def test_a_lost_lock_is_not_taken_again_by_renewing_it(join: Join, clock: FakeCl
         assert lock.fence == 0
 
 
-def test_a_removed_instance_has_lost_its_locks_and_can_take_others(join: Join, store: MemoryStore) -> None:
+def test_a_removed_instance_has_lost_its_locks_and_can_take_others(join: Join, store: Store) -> None:
     one = join("a")
     runtime = one.runtime
     assert runtime is not None

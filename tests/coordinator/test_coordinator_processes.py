@@ -1,4 +1,4 @@
-"""Real processes on the embedded store: what each is told of the others, and what becomes of it when one dies."""
+"""Real processes, in a folder and on a server: what each is told of the others, and what comes of one that dies."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.stores.redis_server import Server
 
 PROGRAM = Path(__file__).with_name("member.py")
 DEADLINE = 60.0
@@ -74,13 +75,22 @@ class Member:
 Start = Callable[..., list[Member]]
 
 
+@pytest.fixture(params=["folder", "redis"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The variables that say where the store is."""
+    if request.param == "folder":
+        return {}
+    server: Server = request.getfixturevalue("server")
+    return {"PI_STORE": server.url(tmp_path.name)}
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(tmp_path: Path, shared: dict[str, str]) -> Iterator[Start]:
     """`start("a", "b")` gives processes that have registered in this order."""
     with ExitStack() as stack:
 
         def made(*names: str, **variables: str) -> list[Member]:
-            members = [Member(tmp_path, name, **variables) for name in names]
+            members = [Member(tmp_path, name, **shared, **variables) for name in names]
             for member in members:
                 stack.callback(member.end)
             for member in members:
@@ -166,3 +176,37 @@ def test_a_lock_has_one_holder_among_processes(start: Start) -> None:
         member.tell("try_acquire_lock", "größe\0/r")
     locks = [member.answer() for member in members]
     assert sum(lock is not None for lock in locks) == 1
+
+
+def test_a_wall_clock_that_jumps_in_one_process_changes_nothing_for_the_others(start: Start) -> None:
+    one, two, three = start("a", "b", "c", PI_TOTAL_MAX_LLM="6")
+    members = (one, two, three)
+    lock = one.try_acquire_lock("r", 600_000)
+    for days in (400, -400):
+        two.shift_the_wall_clock(days * 86_400)
+        two.enhanced_heartbeat()
+        two.offer(["x"])
+        for member in members:
+            member.set_active_model("openai", "gpt-4o")
+        assert [member.get_active_instance_count() for member in members] == [3, 3, 3]
+        assert [member.get_my_parallel_limit() for member in members] == [2, 2, 2]
+        assert [state["instanceId"] for state in three.get_remote_queue_states()] == ["b"]
+        assert [member.try_acquire_lock("r", 600_000) for member in (two, three)] == [None, None]
+        assert three.take_all() == ["x"]
+        assert two.offer([]) == ["x"]
+    assert one.release_lock_of(lock) is True
+
+
+def test_nothing_is_kept_beside_the_store_but_each_instance_s_file(
+    start: Start, tmp_path: Path, shared: dict[str, str]
+) -> None:
+    one, two = start("a", "b")
+    one.offer(["x", "y"])
+    one.try_acquire_lock("r", 600_000)
+    assert two.take_all() == ["x", "y"]
+    folder = tmp_path / "runtime"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    of_the_store = {name for name in files if name.startswith(("gate-", "wake-", "durable-", "coordination-"))}
+    assert not (shared and of_the_store)
+    stamps = {name for name in files if name.startswith("instances/.looked-")}  # when a look for the dead was, no more
+    assert files - of_the_store - stamps == {"instances/a.lock", "instances/b.lock"}

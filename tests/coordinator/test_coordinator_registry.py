@@ -25,7 +25,7 @@ from cross_instance.rules.operations import (
     Sweep,
     TaskEnd,
 )
-from cross_instance.stores.memory import MemoryStore
+from cross_instance.stores.base import Store
 from cross_instance.testing import FakeClock
 
 TIMEOUT = 120 * SECOND
@@ -35,7 +35,7 @@ def ids(one: Coordinator) -> list[str]:
     return [info.instance_id for info in one.get_active_instances()]
 
 
-def stranger(store: MemoryStore, name: str, machine: str, pid: int = 1) -> int:
+def stranger(store: Store, name: str, machine: str, pid: int = 1) -> int:
     """An instance that only the store knows."""
     joined = store.run(JoinOp(name, "nonce", pid, machine, "elsewhere", timeout=TIMEOUT))
     assert isinstance(joined, Joined)
@@ -92,7 +92,7 @@ def test_any_name_is_a_name(join: Join, tmp_path: Path, name: str) -> None:
     )
 
 
-def test_a_pid_that_another_process_has_now_makes_nobody_alive(join: Join, store: MemoryStore, tmp_path: Path) -> None:
+def test_a_pid_that_another_process_has_now_makes_nobody_alive(join: Join, store: Store, tmp_path: Path) -> None:
     """The file of a dead instance names a pid that is in use: ours. Nobody holds its lock."""
     one = join("a")
     stranger(store, "dead", machine(one), pid=os.getpid())
@@ -103,7 +103,7 @@ def test_a_pid_that_another_process_has_now_makes_nobody_alive(join: Join, store
     assert [instance.instance_id for instance in one._view().world.instances] == ["a"]  # type: ignore[union-attr]
 
 
-def test_elsewhere_a_heartbeat_says_who_lives(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+def test_elsewhere_a_heartbeat_says_who_lives(join: Join, store: Store, clock: FakeClock) -> None:
     one = join("a")
     stranger(store, "far", "another machine")
     info = one.get_active_instances()[1]
@@ -116,7 +116,7 @@ def test_elsewhere_a_heartbeat_says_who_lives(join: Join, store: MemoryStore, cl
     assert ids(one) == ["a"]
 
 
-def test_a_jump_of_the_wall_clock_kills_nobody(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+def test_a_jump_of_the_wall_clock_kills_nobody(join: Join, store: Store, clock: FakeClock) -> None:
     """Also a sleeping machine is one whose wall clock jumps: the clock that decides stands still."""
     one = join("a")
     stranger(store, "far", "another machine")
@@ -127,8 +127,9 @@ def test_a_jump_of_the_wall_clock_kills_nobody(join: Join, store: MemoryStore, c
         assert all(one.is_instance_alive(info) for info in one.get_active_instances())
 
 
+@pytest.mark.parametrize("store", ["memory"], indirect=True)  # a server's own clock goes on
 def test_a_laptop_that_sleeps_loses_no_instance_no_lock_and_no_running_task(
-    join: Join, store: MemoryStore, clock: FakeClock
+    join: Join, store: Store, clock: FakeClock
 ) -> None:
     """It sleeps for a night, with everybody on it: no time has passed but on the wall clock."""
     one, other = join("a"), join("b")
@@ -153,7 +154,7 @@ def test_a_laptop_that_sleeps_loses_no_instance_no_lock_and_no_running_task(
     assert [task.spec.task for task in due.tasks] == ["at seven"], "what became due meanwhile is ready"
 
 
-def test_another_process_of_the_same_id_is_not_the_one_that_was(join: Join, store: MemoryStore) -> None:
+def test_another_process_of_the_same_id_is_not_the_one_that_was(join: Join, store: Store) -> None:
     one = join("a")
     stranger(store, "far", "another machine", pid=7)
     before = one.get_active_instances()[1]
@@ -163,7 +164,7 @@ def test_another_process_of_the_same_id_is_not_the_one_that_was(join: Join, stor
     assert one.is_instance_alive(one.get_active_instances()[1])
 
 
-def test_who_was_removed_registers_again_and_says_everything_again(join: Join, store: MemoryStore) -> None:
+def test_who_was_removed_registers_again_and_says_everything_again(join: Join, store: Store) -> None:
     one, other = join("a"), join("b")
     one.set_active_model("openai", "gpt-4o")
     one.broadcast_queue_state(4, 1)
@@ -181,7 +182,7 @@ def test_who_was_removed_registers_again_and_says_everything_again(join: Join, s
     assert not one.release_lock(lock)  # what it held before is void
 
 
-def test_whoever_notices_the_removal_everything_is_said_again(join: Join, store: MemoryStore) -> None:
+def test_whoever_notices_the_removal_everything_is_said_again(join: Join, store: Store) -> None:
     one, other = join("a"), join("b")
     one.set_active_model("openai", "gpt-4o")
     one.broadcast_queue_state(4, 1)
@@ -193,14 +194,14 @@ def test_whoever_notices_the_removal_everything_is_said_again(join: Join, store:
         assert [state.pending_task_count for state in other.get_remote_queue_states()] == [4]
 
 
-def test_a_look_alone_is_enough_to_join_anew(join: Join, store: MemoryStore) -> None:
+def test_a_look_alone_is_enough_to_join_anew(join: Join, store: Store) -> None:
     one = join("a", total_max_llm=5)
     store.run(Sweep((one.runtime.incarnation,)))  # type: ignore[union-attr]
     assert one.get_my_parallel_limit() == 5
     assert ids(one) == ["a"]
 
 
-def test_who_is_removed_is_told_as_an_event(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+def test_who_is_removed_is_told_as_an_event(join: Join, store: Store, clock: FakeClock) -> None:
     one = join("a")
     assert one.runtime is not None
     stranger(store, "far", "another machine")
@@ -211,7 +212,7 @@ def test_who_is_removed_is_told_as_an_event(join: Join, store: MemoryStore, cloc
     assert [event.fields["removed"] for event in told] == ["far"]
 
 
-def test_an_enhanced_heartbeat_does_all_of_it(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+def test_an_enhanced_heartbeat_does_all_of_it(join: Join, store: Store, clock: FakeClock) -> None:
     one = join("a")
     stranger(store, "far", "another machine")
     clock.advance(TIMEOUT)

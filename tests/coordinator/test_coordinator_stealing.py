@@ -11,7 +11,7 @@ from tests.coordinator.conftest import Join
 from cross_instance.coordinator import Coordinator, StealableQueueEntry, WorkStealingSummary
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import SECOND, Steal, Sweep
-from cross_instance.stores.memory import MemoryStore
+from cross_instance.stores.base import Store
 from cross_instance.testing import FakeClock
 
 
@@ -139,7 +139,7 @@ def test_an_owner_asks_before_it_runs_its_own(join: Join) -> None:
     assert [stolen(thief), stolen(thief)] == ["y", None]
 
 
-def test_the_loss_is_told_after_a_removal_too(join: Join, store: MemoryStore, clock: FakeClock) -> None:
+def test_the_loss_is_told_after_a_removal_too(join: Join, store: Store, clock: FakeClock) -> None:
     owner, thief = join("a"), join("b")
     offer(owner, entry("x"), entry("y"))
     assert stolen(thief) == "x"
@@ -210,7 +210,7 @@ def test_the_statistics(join: Join) -> None:
     }
 
 
-def test_a_cancelled_steal_takes_nothing_away(join: Join, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cancelled_steal_takes_nothing_away(join: Join, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, thief = join("a"), join("b")
     offer(owner, entry("x"))
     asked, go_on = Event(), Event()
@@ -238,7 +238,7 @@ def test_a_cancelled_steal_takes_nothing_away(join: Join, store: MemoryStore, mo
     asyncio.run(cancelled())
 
 
-def test_a_lost_answer_loses_no_entry(join: Join, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_answer_loses_no_entry(join: Join, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     owner, thief = join("a"), join("b")
     offer(owner, entry("x"))
     run = store.run

@@ -10,7 +10,7 @@ from tests.coordinator.conftest import Join
 
 from cross_instance.coordinator import Coordinator, WorkStealingSummary
 from cross_instance.rules.operations import SECOND, Heartbeat, Workload
-from cross_instance.stores.memory import MemoryStore
+from cross_instance.stores.base import Store
 from cross_instance.testing import FakeClock
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def runtime_of(one: Coordinator) -> Runtime:
 class Told:
     """Hears what instances tell of their work."""
 
-    def __init__(self, store: MemoryStore, patch: pytest.MonkeyPatch) -> None:
+    def __init__(self, store: Store, patch: pytest.MonkeyPatch) -> None:
         self._run = store.run
         self._waited: list[tuple[Callable[[Workload], bool], Event]] = []
         patch.setattr(store, "run", self.run)
@@ -68,7 +68,7 @@ def test_what_waits_in_a_durable_queue_is_pending(join: Join) -> None:
 
 
 def test_who_works_on_durable_tasks_tells_what_it_does(
-    join: Join, store: MemoryStore, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    join: Join, store: Store, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = join("a"), join("b")
     runtime, told, begun, end = runtime_of(one), Told(store, monkeypatch), Event(), Event()
@@ -102,7 +102,7 @@ def test_who_works_on_durable_tasks_tells_what_it_does(
     assert one.is_idle()
 
 
-def test_a_worker_at_rest_is_an_idle_instance(join: Join, store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_at_rest_is_an_idle_instance(join: Join, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = join("a"), join("b")
     runtime, told = runtime_of(one), Told(store, monkeypatch)
     runtime.task("job")(lambda: None)
@@ -119,7 +119,7 @@ def test_a_worker_at_rest_is_an_idle_instance(join: Join, store: MemoryStore, mo
 
 
 def test_what_the_application_says_and_what_its_worker_does_are_told_as_one(
-    join: Join, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+    join: Join, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = join("a"), join("b")
     runtime, told, end = runtime_of(one), Told(store, monkeypatch), Event()

@@ -89,7 +89,7 @@ class World:
                 start = self.tags[f"{account}#{group}", incarnation].heads[rank][0]
                 age = (self.at.mono - arrival) // node.ageing if node.ageing else 0
                 orders.append((True, max(0, rank - age), start, arrival, incarnation, seq))
-            if heads and incarnation in node.reserved and self._has_reserve(flow):
+            if heads and incarnation in dict(node.reserved) and self._has_reserve(flow):
                 rank = min(heads)
                 start = self.tags[f"{account}#{group}", incarnation].heads[rank][0]
                 orders.append((False, rank, start, heads[rank][0], incarnation, heads[rank][1]))

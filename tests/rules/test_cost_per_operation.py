@@ -52,6 +52,10 @@ class CountingTables(DictTables):
         self.calls["get"] += 1
         return super().get(key)
 
+    def first(self, prefix: bytes, /) -> tuple[bytes, bytes] | None:
+        self.calls["first"] += 1
+        return super().first(prefix)
+
     def put(self, key: bytes, value: bytes, /) -> None:
         self.calls["put"] += 1
         self.calls["bytes"] += len(value)
@@ -70,10 +74,10 @@ class CountingTables(DictTables):
 class Queue:
     """One account, some instances, and as many waiters as wanted behind one slot."""
 
-    def __init__(self, instances: int, waiters: int, spec: AccountSpec) -> None:
+    def __init__(self, instances: int, waiters: int, spec: AccountSpec, reserve: int = 0) -> None:
         self.tables = CountingTables()
         self.clock = FakeClock()
-        self.instances = [self.join(f"i{number}", spec) for number in range(instances)]
+        self.instances = [self.join(f"i{number}", spec, reserve) for number in range(instances)]
         self.seq = 0
         self.first = self.acquire(self.instances[0])
         for number in range(waiters):
@@ -83,10 +87,10 @@ class Queue:
         self.tables.begin()
         return apply(self.tables, op, self.clock())
 
-    def join(self, name: str, spec: AccountSpec) -> int:
+    def join(self, name: str, spec: AccountSpec, reserve: int = 0) -> int:
         joined = self.run(Join(name, name, 1, name, name))
         assert isinstance(joined, Joined)
-        assert isinstance(self.run(Configure(joined.incarnation, ACCOUNT, spec)), Configured)
+        assert isinstance(self.run(Configure(joined.incarnation, ACCOUNT, spec, reserve=reserve)), Configured)
         return joined.incarnation
 
     def acquire(self, incarnation: int, **rest: Any) -> tuple[int, int]:
@@ -191,15 +195,18 @@ def test_an_uncontended_pair_is_one_operation_each_and_few_calls() -> None:
     assert settle.total() - settle["bytes"] <= 5
 
 
-def test_the_two_hundredth_instance_joins_for_the_price_of_a_list_of_the_others() -> None:
-    """Publishing reads what the others published, and nothing else grows."""
-    queue = Queue(200, 0, limits(requests(6_000, 100), slots(50)))
+@pytest.mark.parametrize("reserve", [0, 1])
+def test_to_publish_costs_the_thousandth_instance_what_it_costs_the_third(reserve: int) -> None:
+    """Equal specs are one record, and reserves that all fit are looked at by nobody; likewise when it goes."""
     spec = limits(requests(6_000, 100), slots(50))
-    join, joined = queue.cost(Join("late", "late", 1, "late", "late"))
-    assert isinstance(joined, Joined)
-    configure, _ = queue.cost(Configure(joined.incarnation, ACCOUNT, spec))
-    assert join.total() - join["bytes"] <= 12
-    assert configure["scan"] <= 2 * 201 + 10
-    assert configure["get"] + configure["put"] + configure["delete"] <= 15
-    leave, _ = queue.cost(Leave(joined.incarnation))
-    assert leave["scan"] <= 201 + 20
+    costs = []
+    for instances in (2, 1_000):
+        queue = Queue(instances, 0, spec, reserve=reserve)
+        first, _ = queue.cost(Configure(queue.instances[0], ACCOUNT, limits(requests(3_000, 50)), reserve=reserve))
+        join, joined = queue.cost(Join("late", "late", 1, "late", "late"))
+        assert isinstance(joined, Joined)
+        configure, _ = queue.cost(Configure(joined.incarnation, ACCOUNT, spec, reserve=reserve))
+        leave, _ = queue.cost(Leave(joined.incarnation))
+        costs.append([calls.total() - calls["bytes"] for calls in (first, join, configure, leave)])
+    assert costs[1] == costs[0]
+    assert max(costs[0]) <= 40

@@ -24,6 +24,7 @@ from cross_instance.rules.operations import (
     Told,
 )
 from cross_instance.rules.specs import in_force
+from cross_instance.rules.tables import PUBLISHED, SPEC
 
 SOURCES = (Source.CONFIGURED, Source.PRESET, Source.GUESS)
 
@@ -96,6 +97,38 @@ class TestSeveralInstances:
         assert notice.topic == "limits-conflict"
         assert all(part in notice.text for part in ("a/config.json", "b/config.json", "600", "60", "requests"))
         assert case.node().notices == (notice,), "and it stays visible"
+
+    def test_it_names_a_file_that_a_live_instance_has_read(self) -> None:
+        case = Case()
+        gone = case.join("gone", limits(requests(600, 100), origin="gone/config.json"))
+        case.join("stays", limits(requests(600, 100), origin="stays/config.json"))
+        case.join("other", limits(requests(60, 10), origin="other/config.json"))
+        case.run(Leave(gone))
+        (notice,) = case.node().notices
+        assert "gone" not in notice.text
+        assert all(part in notice.text for part in ("600", "stays/config.json", "60", "other/config.json"))
+
+    def test_who_changes_its_mind_leaves_the_others_their_limits(self) -> None:
+        case = Case()
+        strict, loose = limits(requests(60, 10)), limits(requests(600, 100))
+        one, two = (case.join(name, strict) for name in ("one", "two"))
+        case.configure(one, loose)
+        assert force(case).amount == 60  # type: ignore[union-attr]
+        case.configure(two, loose)
+        assert force(case).amount == 600  # type: ignore[union-attr]
+        case.configure(two, strict)
+        assert force(case).amount == 60  # type: ignore[union-attr]
+
+    def test_nothing_is_left_of_what_nobody_publishes(self) -> None:
+        case = Case()
+        specs = [limits(requests(60 + number, 10), origin=f"{number}.json") for number in range(3)]
+        one, two = (case.join(name, specs[0]) for name in ("one", "two"))
+        for spec in specs:
+            case.configure(one, spec)
+        for incarnation in (one, two):
+            case.run(Leave(incarnation))
+        tables = {key[:1] for key in case.tables.values}
+        assert not tables & {PUBLISHED, SPEC}
 
     def test_the_same_figures_twice_are_no_conflict(self) -> None:
         case = Case()

@@ -78,6 +78,7 @@ new_tasks = st.builds(
     retention=st.sampled_from((SECOND, 1_000 * MINUTE)),
     stealable=st.sampled_from((True, True, False)),
     tags=st.sampled_from(((), (), (), ("gpu",), TAGS)),
+    account=st.sampled_from(("", "", "acme:main", "acme:other")),
 )
 outcomes = st.sampled_from([outcome for outcome in TaskOutcome if outcome is not TaskOutcome.DIED])
 index = st.integers(0, 1_000)

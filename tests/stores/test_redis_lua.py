@@ -243,6 +243,45 @@ def test_figures_at_the_edge_of_what_is_exact(client: redis.Redis, seed: int) ->
     mirror.run(Snapshot())
 
 
+# --- what it costs -------------------------------------------------------------------------------------------------
+
+
+ARGUMENT = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def arguments_used(client: redis.Redis, store: Scripted, op: Operation[Any]) -> int:
+    """How many arguments the commands of an operation's script have: it reads and writes no more records than that."""
+    total = 0
+    with client.monitor() as monitor:  # type: ignore[no-untyped-call]
+        store.run(op)
+        client.echo("over")
+        while not (said := monitor.connection.read_response().decode()).endswith('"ECHO" "over"'):
+            total += len(ARGUMENT.findall(said)) if " lua] " in said else 0
+    return total
+
+
+def test_to_publish_and_to_go_costs_the_hundredth_instance_no_more_than_the_third(client: redis.Redis) -> None:
+    clock = FakeClock()
+    store, spec = Scripted(client, clock=clock), AccountSpec((LimitSpec(Kind.REQUESTS, 6_000, 600),))
+    new = AccountSpec((LimitSpec(Kind.REQUESTS, 3_000, 300),))
+    costs = []
+    for more in (3, 100):
+        members = [member(store, f"{more}-{number}", spec) for number in range(more)]
+        clock.advance(SECOND)
+        me = members[-1]
+        ops = (Configure(me, ACCOUNT, new), Configure(me, ACCOUNT, spec), Leave(me))
+        costs.append([arguments_used(client, store, op) for op in ops])
+    assert all(late <= early for early, late in zip(*costs, strict=True)), costs
+    assert min(costs[0]) > 10
+
+
+def member(store: Scripted, name: str, spec: AccountSpec) -> int:
+    joined = store.run(Join(name, "nonce", pid=1, machine="here", host="here"))
+    assert isinstance(joined, Joined)
+    store.run(Configure(joined.incarnation, ACCOUNT, spec))
+    return joined.incarnation
+
+
 # --- the clock -----------------------------------------------------------------------------------------------------
 
 

@@ -13,8 +13,10 @@ from cross_instance.rules.operations import Snapshot, TaskState
 from cross_instance.tasks import PayloadError, TaskCancelled, TaskFailed, current_task
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from cross_instance.tasks import TaskHandle
 
 
 @pytest.fixture(params=["embedded", "given"])
@@ -104,6 +106,37 @@ def test_a_thread_that_waits_for_a_permit_hears_that_it_is_to_end(tmp_path: Path
                 handle.result(timeout=30)
             (instance,) = runtime.run(Snapshot()).instances
             assert (instance.held, instance.waiting) == (1, 0), "it waits no more"
+        runtime.drain()
+        worker.join()
+
+
+WAITS: dict[str, Callable[[Runtime, TaskHandle], object]] = {
+    "for a lock": lambda runtime, _: runtime.lock("held").acquire(),
+    "for a task": lambda _, never: never.result(),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+def test_a_thread_that_waits_hears_that_it_is_to_end(
+    tmp_path: Path, wait: Callable[[Runtime, TaskHandle], object]
+) -> None:
+    begun = threading.Event()
+    with Runtime("w", settings=settings_in(tmp_path)) as runtime, runtime.lock("held", ttl=300):
+        never = runtime.submit("nobody knows how")
+
+        @runtime.task("waits")
+        def waits() -> None:
+            begun.set()
+            wait(runtime, never)
+
+        worker = threading.Thread(target=runtime.work, args=(1,), daemon=True)
+        worker.start()
+        handle = runtime.submit("waits")
+        assert begun.wait(30)
+        assert handle.cancel().cancel_asked
+        with pytest.raises(TaskCancelled):
+            handle.result(timeout=30)
+        assert never.status().state is TaskState.QUEUED
         runtime.drain()
         worker.join()
 

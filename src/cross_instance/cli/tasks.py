@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from cross_instance.tasks.views import TaskStatus
 
 STATES = click.Choice([state.value for state in TaskState])
-OVER = click.Choice([state.value for state in TaskState if state not in (TaskState.QUEUED, TaskState.RUNNING)])
+UNSUCCESSFUL = (TaskState.FAILED, TaskState.DEAD, TaskState.CANCELLED)
+OVER = click.Choice([state.value for state in (TaskState.DONE, *UNSUCCESSFUL)])
+SENT_BACK = click.Choice([state.value for state in UNSUCCESSFUL])
 HEADINGS = ("task", "kind", "state", "queue", "priority", "submitted", "failed", "owner", "last error")
 NUMBERS = frozenset({6})
 MANY = 10_000_000
@@ -91,7 +93,7 @@ def cancel(*, ids: tuple[str, ...], as_json_: bool) -> None:
 
 @tasks.command()
 @click.argument("ids", metavar="[TASK...]", nargs=-1)
-@click.option("--state", type=OVER, help="All tasks that ended in this way.")
+@click.option("--state", type=SENT_BACK, help="All tasks that ended in this way.")
 @click.option("--kind", help="Of those, only tasks of this name.")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_: bool) -> None:
@@ -102,7 +104,14 @@ def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_
         with _store() as store:
             found = [] if store is None else perform(store, listing(TaskState(state), None, kind, MANY))
         ids = tuple(task.task for task in found)
-    _tell(_on_each(ids, sending_back), as_json_)
+    _tell(_on_each(ids, _sending_back), as_json_)
+
+
+def _sending_back(task: str) -> Flow[TaskStatus]:
+    status = yield from sending_back(task)
+    if status.state is TaskState.DONE:
+        raise CrossInstanceError(f"task {task} is done, and is not done again: submit another")
+    return status
 
 
 @tasks.command()

@@ -169,7 +169,7 @@ def first_of_group(ledger: Ledger, group: str) -> Order | None:
 def _within_reserve(ledger: Ledger, account: Node, group: str) -> list[Order]:
     """The best head of each instance that has not used its reserve up (few: those with a reserve in the config)."""
     orders = []
-    for incarnation in account.reserved:
+    for incarnation, _ in account.reserved:
         flow = ledger.flow(account_of(group), incarnation)
         if flow is None or flow.asleep or not refill_reserve(flow, ledger.now):
             continue

@@ -58,9 +58,10 @@ class Node(Record):
     `waiting` and `held` count everything below; `held` includes ghosts. `virtual` is fair queueing's time, counted
     anew in each busy period `busy`. `children` are the nodes below with waiters. `armed` is the waiter whose timer
     covers this node and the instant it is set to. Accounts also have: whether they are `clustered`, `revision` and
-    `patterns` of their configuration, `reserved` instances, the pause, the epochs of (requests, tokens, concurrency),
-    `streak` overloads in a row and `accepted` since the last, `spread` of the delay from grant to send (µs). `departed`
-    is what instances that left had used lately (`usage`); `retired` are buckets that nobody publishes now.
+    `patterns` of their configuration, `reserved` instances with what each wants in a minute, whether that is `scaled`
+    down, the pause, the epochs of (requests, tokens, concurrency), `streak` overloads in a row and `accepted` since the
+    last, `spread` of the delay from grant to send (µs). `departed` is what instances that left had used lately
+    (`usage`); `retired` are buckets that nobody publishes now.
     """
 
     limits: list[Limit] = []
@@ -78,18 +79,12 @@ class Node(Record):
     revision: int = 0
     patterns: tuple[str, ...] = ()
     clustered: bool = False
-    reserved: tuple[int, ...] = ()
+    reserved: list[tuple[int, int]] = []
     ageing: int = 0
     departed: list[int] = []
     departed_at: int = 0
     retired: list[Limit] = []
-
-
-class Published(Record):
-    """What one instance published for an account."""
-
-    spec: AccountSpec
-    reserve: int
+    scaled: bool = False
 
 
 class Flow(Record):
@@ -161,6 +156,8 @@ class Standing(Record):
 class Instance(Record):
     """A live instance; `deadline` is when it counts as silent.
 
+    `accounts` are those it published limits for, `specs` the numbers of what it said of each (`publications`).
+
     `broadcast_at` is when it last told its queue (mono µs, 0: never), `taken` the ids of its entries that were stolen
     and of which it need be told, `stolen` what it stole last: seq, entry, victim.
     """
@@ -182,6 +179,7 @@ class Instance(Record):
     taken: list[str] = []
     broadcast_at: int = 0
     stolen: tuple[int, Entry, str] | None = None
+    specs: list[int] = []
 
 
 class Lost(Record):
@@ -208,7 +206,8 @@ decode_tag = msgspec.msgpack.Decoder(Tag).decode
 decode_standing = msgspec.msgpack.Decoder(Standing).decode
 decode_permit = msgspec.msgpack.Decoder(Permit).decode
 decode_instance = msgspec.msgpack.Decoder(Instance).decode
-decode_published = msgspec.msgpack.Decoder(Published).decode
+decode_spec = msgspec.msgpack.Decoder(AccountSpec).decode
+decode_origin = msgspec.msgpack.Decoder(str).decode
 decode_told = msgspec.msgpack.Decoder(dict[str, tuple[tuple[Kind, int, int, bool, bool, int], ...]]).decode
 decode_lock = msgspec.msgpack.Decoder(HeldLock).decode
 decode_lost = msgspec.msgpack.Decoder(Lost).decode

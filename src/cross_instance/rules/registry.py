@@ -16,7 +16,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.rules import broadcasts, checks, records, usage
+from cross_instance.rules import broadcasts, checks, publications, records, usage
 from cross_instance.rules.admission import admit, free_slots, uncharge_path
 from cross_instance.rules.lapses import forget_lapsed
 from cross_instance.rules.ledger import Ledger
@@ -40,15 +40,14 @@ from cross_instance.rules.operations import (
     Workload,
 )
 from cross_instance.rules.queue import dequeue, set_asleep
-from cross_instance.rules.records import Instance, Node, Published, State
-from cross_instance.rules.specs import conflicts, let_told_fade, rebuild, voices
+from cross_instance.rules.records import Instance, Node, State
+from cross_instance.rules.specs import conflicts, let_told_fade, rebuild
 from cross_instance.rules.tables import (
     BEAT,
     INCARNATIONS,
     INSTANCE_ID,
     NODE,
     PERMIT,
-    PUBLISHED,
     beat_key,
     expiry_key,
     named,
@@ -242,6 +241,7 @@ def _unended(ledger: Ledger, incarnation: int, most: int) -> list[int]:
 def _withdraw(ledger: Ledger, incarnation: int, instance: Instance) -> None:
     """Forget an instance that holds nothing any more, with all that it published."""
     for account in instance.accounts:
+        publications.withdraw(ledger.tables, incarnation, instance, account)
         _depart(ledger, account, incarnation)
     ledger.tables.delete(beat_key(instance.deadline, incarnation))
     ledger.tables.delete(named(INSTANCE_ID, instance.instance_id))
@@ -276,11 +276,18 @@ def _make_ghost(ledger: Ledger, incarnation: int, seq: int, permit: Permit) -> N
 
 
 def _depart(ledger: Ledger, account: str, incarnation: int) -> None:
-    """Withdraw what an instance published; what it used lately stays counted at the account."""
-    ledger.tables.delete(named(PUBLISHED, account) + incarnation.to_bytes(8))
+    """Give up an instance's reserve; what it used lately stays counted at the account."""
     flow = ledger.flow(account, incarnation)
     if flow is not None:
-        usage.depart(ledger.new_node(account), flow, ledger.now)
+        node = ledger.new_node(account)
+        _reserve(node, incarnation, 0)
+        usage.depart(node, flow, ledger.now)
+
+
+def _reserve(node: Node, incarnation: int, wanted: int) -> None:
+    """Note what an instance wants to be sure of in a minute."""
+    others = [of for of in node.reserved if of[0] != incarnation]
+    node.reserved = [*others, (incarnation, wanted)] if wanted else others
 
 
 def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced:
@@ -293,23 +300,19 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
     instance = ledger.instance(op.incarnation)
     if instance is None:
         return Fenced(at=at)
-    key = named(PUBLISHED, op.account) + op.incarnation.to_bytes(8)
-    if op.account == CLUSTER and not op.spec.limits:
-        tables.delete(key)
-    else:
-        tables.put(key, records.encode(Published(op.spec, op.reserve)))
-    if op.account not in instance.accounts:
-        instance.accounts.append(op.account)
+    publications.publish(tables, op.incarnation, instance, op.account, op.spec)
     if op.account == CLUSTER:
         _follow_cluster(ledger)
     else:
-        ledger.new_node(op.account).clustered = ledger.node(CLUSTER) is not None
+        node = ledger.new_node(op.account)
+        node.clustered = ledger.node(CLUSTER) is not None
+        _reserve(node, op.incarnation, op.reserve)
         flow = ledger.new_flow(op.account, op.incarnation)
         if not flow.reserve:
             fill_reserve(flow, op.reserve, at.mono)
         flow.weight, flow.reserve = op.weight, op.reserve
     rebuild(ledger, op.account)
-    ledger.notices.extend(conflicts(op.account, voices(tables, op.account)))
+    ledger.notices.extend(conflicts(op.account, publications.specs_of(tables, op.account)))
     admit(ledger)
     ledger.close()
     node = ledger.node(op.account) or Node()
@@ -324,7 +327,7 @@ def configure(tables: Tables, op: Configure, at: Instant) -> Configured | Fenced
 
 def _follow_cluster(ledger: Ledger) -> None:
     """Have a node for the cluster as long as anybody limits it: without one, permits are cheaper."""
-    heard = bool(voices(ledger.tables, CLUSTER))
+    heard = publications.is_published(ledger.tables, CLUSTER)
     if heard and ledger.node(CLUSTER) is None:
         _cover_by_cluster(ledger)
     elif not heard and ledger.node(CLUSTER) is not None:

@@ -10,8 +10,9 @@ from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import shown
 from cross_instance.rules.locks import held_locks
 from cross_instance.rules.operations import CLUSTER, FlowState, InstanceState, NodeState, Snapshot, World
+from cross_instance.rules.publications import specs_of
 from cross_instance.rules.records import State
-from cross_instance.rules.specs import conflicts, voices
+from cross_instance.rules.specs import conflicts
 from cross_instance.rules.tables import INSTANCE, NODE, PERMIT, unpack_one
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _node(ledger: Ledger, name: str, instances: dict[int, Instance], ghosts: int
         used=sum(flow.used for flow in flows) + usage.recent(node.departed, node.departed_at, ledger.now),
         patterns=node.patterns,
         flows=flows,
-        notices=tuple(conflicts(name, voices(ledger.tables, name))) if is_account or name == CLUSTER else (),
+        notices=tuple(conflicts(name, specs_of(ledger.tables, name))) if is_account or name == CLUSTER else (),
     )
 
 

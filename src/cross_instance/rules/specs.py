@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from cross_instance.rules import records
 from cross_instance.rules.ledger import Ledger, group_node
@@ -21,6 +21,7 @@ from cross_instance.rules.limits import ORDER, carry_over, new_limit, set_guard,
 from cross_instance.rules.operations import (
     CLUSTER,
     MINUTE,
+    AccountSpec,
     Instant,
     Kind,
     LimitSpec,
@@ -28,13 +29,13 @@ from cross_instance.rules.operations import (
     Source,
     Told,
 )
-from cross_instance.rules.tables import PUBLISHED, TOLD, named, unpack_one
+from cross_instance.rules.publications import specs_of
+from cross_instance.rules.tables import TOLD, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cross_instance.rules.records import Node, Published
-    from cross_instance.rules.tables import Tables
+    from cross_instance.rules.records import Node
 
 
 TOLD_LASTS = 60 * MINUTE
@@ -45,31 +46,14 @@ CONFIRMED = MINUTE
 """How old what was told may be noted to be before being told again is worth a write."""
 
 
-class Voice(NamedTuple):
-    """What one live instance published."""
-
-    incarnation: int
-    published: Published
-
-
-def voices(tables: Tables, account: str) -> list[Voice]:
-    """All that is published for an account, in the order of joining."""
-    return [
-        Voice(unpack_one(key[-8:])[0], records.decode_published(value))
-        for key, value in tables.scan(named(PUBLISHED, account))
-    ]
-
-
 def rebuild(ledger: Ledger, account: str) -> None:
     """Put in force what follows from the live instances' publications and the told limits."""
-    heard = voices(ledger.tables, account)
-    if not heard:
+    specs = specs_of(ledger.tables, account)
+    if not specs:
         if account != CLUSTER:
-            ledger.new_node(account).reserved = ()
             ledger.touched.add(account)
         return
     node = ledger.new_node(account)
-    specs = [voice.published.spec for voice in heard]
     spread = max((spec.spread for spec in specs), default=0)
     _put_in_force(ledger, account, [spec.limits for spec in specs], spread)
     patterns = tuple(sorted({pattern for spec in specs for pattern, _ in spec.groups}))
@@ -81,7 +65,7 @@ def rebuild(ledger: Ledger, account: str) -> None:
         node.revision += 1
     node.ageing = max((spec.ageing for spec in specs), default=0)
     if account != CLUSTER:
-        _share_reserves(ledger, account, node, heard)
+        _share_reserves(ledger, account, node)
     ledger.touched.add(account)
 
 
@@ -136,11 +120,10 @@ def _strictest(specs: list[LimitSpec]) -> LimitSpec:
     )
 
 
-def conflicts(account: str, heard: Iterable[Voice]) -> list[Notice]:
+def conflicts(account: str, specs: Iterable[AccountSpec]) -> list[Notice]:
     """A notice for each limit that live instances configured differently, naming the origins."""
     said: dict[tuple[str, Kind], dict[tuple[int, int, int], str]] = {}
-    for voice in heard:
-        spec = voice.published.spec
+    for spec in specs:
         for pattern, limits in (("", spec.limits), *spec.groups):
             for limit in limits:
                 if limit.source is Source.CONFIGURED:
@@ -161,9 +144,9 @@ def _figures(origins: dict[tuple[int, int, int], str]) -> str:
     return " but ".join(f"{figures[0]} (burst {figures[1]}) in {origin}" for figures, origin in origins.items())
 
 
-def _share_reserves(ledger: Ledger, account: str, node: Node, heard: list[Voice]) -> None:
-    wanted = {voice.incarnation: voice.published.reserve for voice in heard if voice.published.reserve}
-    total = sum(wanted.values())
+def _share_reserves(ledger: Ledger, account: str, node: Node) -> None:
+    """Scale the reserves to what there is; where all stand as they are wanted, nobody's is looked at."""
+    total = sum(wanted for _, wanted in node.reserved)
     bound = min(
         (limit.amount * MINUTE // limit.period for limit in node.limits if limit.kind is Kind.REQUESTS),
         default=total,
@@ -171,10 +154,11 @@ def _share_reserves(ledger: Ledger, account: str, node: Node, heard: list[Voice]
     if total > bound:
         text = f"{account}: reserves add up to {total}/min, the limit is {bound}/min; they are scaled down"
         ledger.notices.append(Notice("reserve-scaled", text))
-    for incarnation, reserve in wanted.items():
-        flow = ledger.live_flow(account, incarnation)
-        flow.reserve = reserve if total <= bound else reserve * bound // total
-    node.reserved = tuple(wanted)
+    if total > bound or node.scaled:
+        for incarnation, wanted in node.reserved:
+            flow = ledger.live_flow(account, incarnation)
+            flow.reserve = wanted if total <= bound else wanted * bound // total
+    node.scaled = total > bound
 
 
 # --- told limits -----------------------------------------------------------------------------------------------

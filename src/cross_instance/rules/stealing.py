@@ -1,8 +1,8 @@
 """Stealing: an idle instance takes over queued tasks of another.
 
 1. Only queued tasks are stolen, and only those that may be; the oldest of the highest class first, one operation each.
-2. The victim is the instance with the largest backlog: the time that what may be stolen is expected to take, by the
-   mean duration of each kind. At most half of its tasks (rounded up) go at once.
+2. The victim is the instance with the largest backlog: the time that what may be stolen now is expected to take, by
+   the mean duration of each kind. At most half of those tasks (rounded up) go at once.
 3. An instance that serves its queue itself is robbed only where its backlog reaches the minimum gain. Where nobody
    serves a queue, waiting would not help, and any backlog is enough.
 4. Nothing is stolen that would only wait elsewhere: where others wait for a permit of the account it spends from, or
@@ -18,8 +18,8 @@ from cross_instance.rules.lapses import THEFT_KEPT, lapse
 from cross_instance.rules.ledger import node_key
 from cross_instance.rules.operations import FOREVER, SECOND
 from cross_instance.rules.tables import CLAIMER, INSTANCE_ID, STEALS, named, numbered
-from cross_instance.rules.task_lines import first_of, head_of, is_paused
-from cross_instance.rules.task_records import Theft, may_take
+from cross_instance.rules.task_lines import first_of, is_paused
+from cross_instance.rules.task_records import Theft, account_of, may_take
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import Claim
@@ -48,8 +48,7 @@ def steal(desk: Desk, op: Claim, own: str) -> tuple[str, list[Found]]:
     for queue, victim in sorted(victims.items(), key=lambda item: (-item[1].backlog, item[0])):
         if is_paused(desk.tables, queue) or (victim.backlog < op.min_gain and _serves(desk, queue)):
             continue
-        lanes = [lane for lane in victim.lanes if not _is_held_back(desk, lane)]
-        found = first_of(desk, lanes, (op.incarnation, op.seq), own, min(op.most, (victim.tasks + 1) // 2))
+        found = first_of(desk, victim.lanes, (op.incarnation, op.seq), own, min(op.most, (victim.tasks + 1) // 2))
         if found:
             _note(desk, own, queue, len(found))
             return queue, found
@@ -59,11 +58,14 @@ def steal(desk: Desk, op: Claim, own: str) -> tuple[str, list[Found]]:
 def _victims(desk: Desk, own: str, tags: frozenset[str]) -> dict[str, Victim]:
     victims: dict[str, Victim] = {}
     durations: dict[str, int] = {}
+    held_back: dict[str, bool] = {"": False}
     for lane in desk.lanes():
         if lane[0] in ("", own) or not may_take(lane[1], tags, steal=True):
             continue
-        tasks = queued(desk, lane)
-        if tasks:
+        tasks, account = queued(desk, lane), account_of(lane)
+        if account not in held_back:
+            held_back[account] = _holds_back(desk, account)
+        if tasks and not held_back[account]:
             victim = victims.setdefault(lane[0], Victim())
             victim.lanes.append(lane)
             victim.tasks += tasks
@@ -102,16 +104,11 @@ def _serves(desk: Desk, queue: str) -> bool:
     return value is not None and not task_records.has_retired(value)
 
 
-def _is_held_back(desk: Desk, lane: LaneName) -> bool:
-    head = head_of(desk, lane)
-    task = None if head is None else desk.task(head[2])
-    if task is None or not task.spec.account:
-        return False
-    node = desk.tables.get(node_key(task.spec.account))
-    if node is None:
-        return False
-    account = records.decode_node(node)
-    return account.waiting > 0 or account.paused_until > desk.at.mono
+def _holds_back(desk: Desk, account: str) -> bool:
+    """Whether others wait for a permit of an account, or it is paused."""
+    value = desk.tables.get(node_key(account))
+    node = None if value is None else records.decode_node(value)
+    return node is not None and (node.waiting > 0 or node.paused_until > desk.at.mono)
 
 
 def _note(desk: Desk, thief: str, victim: str, tasks: int) -> None:

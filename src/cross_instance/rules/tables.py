@@ -45,6 +45,7 @@ MAX_NAME = 200
 
 INSTANCE, INSTANCE_ID, BEAT = b"i", b"j", b"b"
 NODE, PUBLISHED, TOLD, FLOW, TAG = b"n", b"c", b"d", b"f", b"t"
+SPEC = b"C"
 PERMIT, FIFO, HEAD, EXPIRY = b"p", b"q", b"h", b"x"
 LOCK, CLAIM, LOST = b"k", b"m", b"l"
 CLAIMER, OWNED, TAKEN, RETURNED, IDLE = b"v", b"o", b"u", b"r", b"w"
@@ -73,6 +74,11 @@ def named(table: bytes, name: str) -> bytes:
 def numbered(table: bytes, number: int) -> bytes:
     """The key of a number, which is also the prefix of everything below it."""
     return table + _one(number)
+
+
+def numbers(*of: int) -> bytes:
+    """Numbers as they stand in keys."""
+    return b"".join(map(_one, of))
 
 
 permit_key = partial(struct.Struct(">cQQ").pack, PERMIT)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from cross_instance.rules.checks import name, within
 from cross_instance.rules.limits import EXACT
 from cross_instance.rules.operations import DAY, FOREVER, TaskOutcome
-from cross_instance.rules.tables import MAX_NAME
 from cross_instance.rules.task_records import PHASES, lane_of
 
 if TYPE_CHECKING:
@@ -24,6 +23,8 @@ MOST_TOGETHER = 8 << 20
 MOST_PROGRESS = 4 << 10
 MOST_ERROR = 16 << 10
 """Bytes of a progress report, and of an attempt's error in UTF-8."""
+MOST_LANE = 299
+"""Bytes of a lane's name, which is a task's tags and account: with the longest queue and a place, LMDB's 511."""
 MOST_TRIES = 10_000
 MOST_RETENTION = 36_500 * DAY
 
@@ -49,7 +50,7 @@ def _task(task: NewTask) -> None:
             name(what, getattr(task, what))
     for tag in task.tags:
         tag_name(tag)
-    within(f"bytes of tags of task {task.task}", len(lane_of(task)[1].encode()), 1, MAX_NAME)
+    within(f"bytes of tags and account of task {task.task}", len(lane_of(task)[1].encode()), 1, MOST_LANE)
     within(f"payload bytes of task {task.task}", len(task.payload), 0, MOST_BYTES)
     within("priority", task.priority, 0, 4)
     within("run_at", task.run_at, 0, FOREVER)

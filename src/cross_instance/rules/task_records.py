@@ -41,7 +41,9 @@ RANKS = 5
 """Priority classes."""
 
 LaneName = tuple[str, str]
-"""(queue, lane): the tasks of a queue that the same instances may take."""
+"""(queue, lane): the tasks of a queue that the same instances may take, and that the same account holds back."""
+SPENDS = ",,"
+"""Stands before the account in a lane's name; no tag has a comma in it."""
 
 
 class Phase(IntEnum):
@@ -184,8 +186,10 @@ def has_retired(value: bytes) -> bool:
 
 
 def lane_of(spec: NewTask) -> LaneName:
-    """The lane of a task: whether it may be stolen, and the tags it asks for."""
-    return spec.queue, ("s" if spec.stealable else "k") + ",".join(sorted(spec.tags))
+    """The lane of a task: whether it may be stolen, the tags it asks for and, where it may be stolen from somebody, the
+    account it spends from."""
+    lane = ("s" if spec.stealable else "k") + ",".join(sorted(spec.tags))
+    return spec.queue, lane + SPENDS + spec.account if spec.account and may_be_stolen((spec.queue, lane)) else lane
 
 
 def may_be_stolen(lane: LaneName) -> bool:
@@ -195,7 +199,13 @@ def may_be_stolen(lane: LaneName) -> bool:
 
 def may_take(lane: str, tags: frozenset[str], *, steal: bool) -> bool:
     """Whether somebody who is able to do `tags` may take a lane's tasks from its own queue, or another's."""
-    return (lane[0] == "s" or not steal) and (len(lane) == 1 or tags.issuperset(lane[1:].split(",")))
+    asked = lane[1:].partition(SPENDS)[0]
+    return (lane[0] == "s" or not steal) and (not asked or tags.issuperset(asked.split(",")))
+
+
+def account_of(lane: LaneName) -> str:
+    """The account that holds back a lane's tasks from thieves, "" for none."""
+    return lane[1].partition(SPENDS)[2]
 
 
 def lane_key(table: bytes, lane: LaneName) -> bytes:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cross_instance")
 
-LAYOUT = "v1"
+LAYOUT = "v2"
 GATE = f"gate-{LAYOUT}"
 WAKE = f"wake-{LAYOUT}"
 DURABLE = f"durable-{LAYOUT}.mdb"

@@ -1,8 +1,8 @@
 """Attempts: one run of a task's function, and how it ends.
 
 1. An attempt ends once: by its function, or before it by whoever ran out of patience (`give_up`).
-2. A coroutine that is to end is cancelled. A thread cannot be: it hears of it at its next `check`, `progress` or
-   permit, and keeps its slot until its function has returned.
+2. A coroutine that is to end is cancelled. A thread cannot be: it hears of it as `context` says, and keeps its slot
+   until its function has returned.
 3. Whatever a function raises is an error of the task, never of the worker.
 """
 

@@ -3,7 +3,7 @@
 1. `current_task()` follows the context: into coroutines, `asyncio.to_thread` and the threads of `work`.
 2. Permits taken inside a task carry its fence, so that an attempt that lost its task cannot spend money for it.
 3. An attempt that is to end hears of it: a coroutine is cancelled; a function in a thread at its next `check`,
-   `progress` or permit, and while it waits for one.
+   `progress` or permit, and while it waits for one, for a lock or for another task.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def fence(membership: Membership) -> tuple[str | None, int]:
 
 
 def wait_at_once(membership: Membership, seconds: float) -> float:
-    """Of a wait for a permit of this instance, how long a thread may do nothing else; in a task, it has to listen.
+    """Of a wait for something of this instance, how long a thread may do nothing else; in a task, it has to listen.
 
     Raises `TaskCancelled` where the present task is to end.
     """

@@ -99,9 +99,17 @@ def awaiting(task: str, membership: Membership, timeout: int, now: Callable[[], 
             if left <= 0:
                 raise TimeoutError(f"task {task} is {status.state.value} still")
             longest = LOOK_AGAIN if membership.fallback.outage is None else LOOK_SOON
-            yield Wait(waiter, min(left / SECOND, longest))
+            yield from _rest(waiter, now() + min(left, round(longest * SECOND)), now)
     finally:
         membership.waiters.discard(waiter)
+
+
+def _rest(waiter: tuple[int, int], until: int, now: Callable[[], int]) -> Flow[None]:
+    """Wait for a wake, at most until an instant. Who performs it may let a `Wait` end early, to listen to something
+    else."""
+    while (left := until - now()) > 0:
+        if (yield Wait(waiter, left / SECOND)) is not None:
+            return
 
 
 def result_of(status: TaskStatus) -> Any:

@@ -38,7 +38,8 @@ class TaskHandle(_Handle):
         """Wait until it is over, and give what it returned.
 
         Raises `TaskFailed` where it failed or its owners died too often, `TaskCancelled`, `TaskUnknown`;
-        `TimeoutError` where it is not over after `timeout` seconds.
+        `TimeoutError` where it is not over after `timeout` seconds. Inside a task that is to end meanwhile:
+        `TaskCancelled`.
         """
         return result_of(self.wait(timeout))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cross_instance.errors import StoreUnavailable
 from cross_instance.protocol import Wait, drive, drive_async
 from cross_instance.rules.operations import TaskState
+from cross_instance.tasks.context import wait_at_once
 from cross_instance.tasks.flows import (
     cancelling,
     counting,
@@ -109,7 +110,8 @@ class Tasks:
 
     def _step(self, step: Operation[Any] | Wait) -> object:
         if isinstance(step, Wait):
-            return self._runtime._membership.store.wait(step.permit, step.seconds)
+            membership = self._runtime._membership
+            return membership.store.wait(step.permit, wait_at_once(membership, step.seconds))
         return self._runtime.run(step)
 
 

@@ -24,7 +24,6 @@ local answer = require "answer"
 local claimers = require "task_claimers"
 local desk = require "task_desk"
 local lines = require "task_lines"
-local stealing = require "task_stealing"
 local time = require "task_time"
 local views = require "task_views"
 local workers = require "task_workers"
@@ -72,13 +71,16 @@ if #again > 0 or op.seq <= last then return claimed(again, "") end
 time.make_ready(time.due())
 local tags, victim = workers.set_of(op.tags), ""
 local found = next_own(own, tags)
-if #found == 0 and op.steal then victim, found = stealing.steal(op, own, tags) end
+if #found == 0 and op.steal then
+  local stealing = require "task_stealing"
+  victim, found = stealing.steal(op, own, tags)
+end
 if #found == 0 then
   desk.index(tables.numbered("w", op.incarnation))
   workers.list(op)
 else
   workers.unlist(op.incarnation)
-  for _, line in ipairs(desk.lines("")) do desk.announce(line, math.min(1, stealing.queued(line))) end
+  for _, line in ipairs(desk.lines("")) do desk.announce(line, math.min(1, desk.queued(line))) end
 end
 claimers.put(op.incarnation, #found > 0 and op.seq or last)
 desk.close()

@@ -1,34 +1,26 @@
 -- Configure: publish the limits that an instance knows for an account; the strictest of the live ones holds.
 --
--- Keys: the instance, all that is published and told for the account, its nodes and flows; for the first limit across
--- all accounts (the cluster's), and the end of the last one, every node and permit.
+-- Keys: the instance; the distinct specs that are published for the account, and one publisher of each; what is told
+-- for it, its nodes and the caller's flow; where reserves are scaled down, the flows that have one; for the first limit
+-- across all accounts (the cluster's), and the end of the last one, every node and permit.
 
 local tables = require "tables"
 
-local incarnation, account, spec, weight, reserve = unpack(cmsgpack.unpack(ARGV[1]))
+local incarnation, account, origin, spec, weight, reserve = unpack(cmsgpack.unpack(ARGV[1]))
 local is_known = tables.open_for(incarnation, tables.numbered("i", incarnation))
 
 local admission = require "admission"
 local answer = require "answer"
 local ledger = require "ledger"
 local limits = require "limits"
+local publications = require "publications"
 local registry = require "registry"
 local specs = require "specs"
 
-local function publish(instance)
-  local key = registry.published_key(account, incarnation)
-  if account == CLUSTER and #spec.limits == 0 then
-    tables.unindex(key)
-    tables.delete(key)
-  else
-    tables.put(key, cmsgpack.pack({ spec = spec, reserve = reserve }))
-    tables.index(key)
-  end
-  if not registry.contains(instance.accounts, account) then table.insert(instance.accounts, account) end
-end
-
 local function open_flow()
-  ledger.new_node(account).clustered = ledger.node(CLUSTER) and true or false
+  local node = ledger.new_node(account)
+  node.clustered = ledger.node(CLUSTER) and true or false
+  registry.reserve(node, incarnation, reserve)
   local flow = ledger.new_flow(account, incarnation)
   if flow.reserve == 0 then limits.fill_reserve(flow, reserve, ledger.now) end
   flow.weight, flow.reserve = weight, reserve
@@ -36,14 +28,16 @@ end
 
 local instance = is_known and ledger.instance(incarnation)
 if not instance then return answer.of("Fenced", {}) end
-publish(instance)
+publications.publish(incarnation, instance, account, spec, origin)
 if account == CLUSTER then
   registry.follow_cluster()
 else
   open_flow()
 end
 specs.rebuild(account)
-for _, notice in ipairs(specs.conflicts(account, specs.voices(account))) do table.insert(ledger.notices, notice) end
+for _, notice in ipairs(specs.conflicts(account, publications.specs_of(account))) do
+  table.insert(ledger.notices, notice)
+end
 admission.admit()
 tables.keep()
 ledger.publisher = incarnation

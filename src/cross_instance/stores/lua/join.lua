@@ -38,7 +38,7 @@ local function enter(incarnation)
   local instance = {
     instance_id = op.instance_id, nonce = op.nonce, pid = op.pid, machine = op.machine, host = op.host,
     session_id = op.session_id, cwd = op.cwd, version = op.version, timeout = op.timeout, joined_at = at.wall,
-    beat_at = at.wall, deadline = deadline, accounts = {}, taken = {}, broadcast_at = 0,
+    beat_at = at.wall, deadline = deadline, accounts = {}, specs = {}, taken = {}, broadcast_at = 0,
   }
   broadcasts.come_back(instance)
   ledger.add_instance(incarnation, instance)

@@ -153,7 +153,8 @@ end
 -- The best head of each instance that has not used its reserve up.
 local function first_within_reserve(account, group)
   local first
-  for _, incarnation in ipairs(ledger.new_node(account).reserved) do
+  for _, of in ipairs(ledger.new_node(account).reserved) do
+    local incarnation = of[1]
     local flow = ledger.flow(account, incarnation)
     if flow and not flow.asleep and limits.refill_reserve(flow, ledger.now) then
       local heads = ledger.tag(group, incarnation).heads

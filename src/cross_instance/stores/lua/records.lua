@@ -3,7 +3,7 @@
 
 local pack, unpack_from = struct.pack, struct.unpack
 
-local NO_LISTS = cmsgpack.pack({ {}, {}, {}, {} })
+local NO_LISTS = cmsgpack.pack({ {}, {}, {}, {}, false })
 
 local doubles_of = { [0] = "<" }
 
@@ -82,9 +82,9 @@ local function read_node(value)
   }
   local lists = string.sub(value, 3 + 8 * count)
   if lists == NO_LISTS then
-    node.children, node.patterns, node.reserved, node.departed = {}, {}, {}, {}
+    node.children, node.patterns, node.reserved, node.departed, node.scaled = {}, {}, {}, {}, false
   else
-    node.children, node.patterns, node.reserved, node.departed = unpack(cmsgpack.unpack(lists))
+    node.children, node.patterns, node.reserved, node.departed, node.scaled = unpack(cmsgpack.unpack(lists), 1, 5)
   end
   return node
 end
@@ -110,14 +110,14 @@ local function write_node(node)
     end
   end
   return pack("<I2", base) .. write_doubles(figures)
-    .. cmsgpack.pack({ node.children, node.patterns, node.reserved, node.departed })
+    .. cmsgpack.pack({ node.children, node.patterns, node.reserved, node.departed, node.scaled })
 end
 
 local function new_node()
   return {
     limits = {}, retired = {}, clustered = false, waiting = 0, held = 0, virtual = 0, busy = 0, armed = { 0, 0, 0 },
     paused_until = 0, epochs = { 0, 0, 0 }, streak = 0, accepted = 3, spread = 0, revision = 0, ageing = 0,
-    departed_at = 0, children = {}, patterns = {}, reserved = {}, departed = {},
+    departed_at = 0, children = {}, patterns = {}, reserved = {}, departed = {}, scaled = false,
   }
 end
 

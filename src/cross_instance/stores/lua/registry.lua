@@ -10,6 +10,7 @@
 local admission = require "admission"
 local broadcasts = require "broadcasts"
 local ledger = require "ledger"
+local publications = require "publications"
 local queue = require "queue"
 local specs = require "specs"
 local desk = require "task_desk"
@@ -19,10 +20,6 @@ local usage = require "usage"
 
 local GRACE = 30 * SECOND
 local STEP = 500 -- how many permits and waiters one operation ends at most
-
-local function published_key(account, incarnation)
-  return tables.named("c", account) .. tables.number(incarnation)
-end
 
 local function end_permit(incarnation, seq, certain)
   local permit = ledger.permit(incarnation, seq)
@@ -43,13 +40,23 @@ local function end_permit(incarnation, seq, certain)
   ledger.drop_permit(incarnation, seq)
 end
 
--- Withdraw what an instance published; what it used lately stays counted at the account.
+-- Note what an instance wants to be sure of in a minute.
+local function reserve(node, incarnation, wanted)
+  local reserved = {}
+  for _, of in ipairs(node.reserved) do
+    if of[1] ~= incarnation then table.insert(reserved, of) end
+  end
+  if wanted > 0 then table.insert(reserved, { incarnation, wanted }) end
+  node.reserved = reserved
+end
+
+-- Give up an instance's reserve; what it used lately stays counted at the account.
 local function depart(account, incarnation)
-  local key = published_key(account, incarnation)
-  tables.unindex(key)
-  tables.delete(key)
   local flow = ledger.flow(account, incarnation)
-  if flow then usage.depart(ledger.new_node(account), flow, ledger.now) end
+  if not flow then return end
+  local node = ledger.new_node(account)
+  reserve(node, incarnation, 0)
+  usage.depart(node, flow, ledger.now)
 end
 
 local function contains(list, item)
@@ -106,7 +113,7 @@ end
 
 -- Have a node for the cluster as long as anybody limits it: without one, permits are cheaper.
 local function follow_cluster()
-  local is_heard, is_covered = #specs.voices(CLUSTER) > 0, ledger.node(CLUSTER)
+  local is_heard, is_covered = publications.is_published(CLUSTER), ledger.node(CLUSTER)
   if is_heard and not is_covered then
     cover_by_cluster()
   elseif is_covered and not is_heard then
@@ -131,7 +138,10 @@ end
 
 -- Forget an instance that holds nothing any more, with all that it published.
 local function withdraw(incarnation, instance)
-  for _, account in ipairs(instance.accounts) do depart(account, incarnation) end
+  for _, account in ipairs(instance.accounts) do
+    publications.withdraw(incarnation, instance, account)
+    depart(account, incarnation)
+  end
   tables.unindex(tables.beat_key(instance.deadline, incarnation))
   tables.delete(tables.named("j", instance.instance_id))
   ledger.drop_instance(incarnation)
@@ -166,6 +176,5 @@ local function remove(incarnation, certain, most)
 end
 
 return {
-  STEP = STEP, contains = contains, published_key = published_key, follow_cluster = follow_cluster,
-  leave_tasks = leave_tasks, remove = remove,
+  STEP = STEP, reserve = reserve, follow_cluster = follow_cluster, leave_tasks = leave_tasks, remove = remove,
 }

@@ -9,7 +9,6 @@ tables.open()
 
 local desk = require "task_desk"
 local lines = require "task_lines"
-local stealing = require "task_stealing"
 
 local key = tables.named("\136", queue)
 if is_paused then
@@ -20,7 +19,7 @@ elseif lines.is_paused(queue) then
   tables.delete(key)
   desk.unindex(key)
   desk.tend()
-  for _, line in ipairs(desk.lines(queue)) do desk.announce(line, stealing.queued(line)) end
+  for _, line in ipairs(desk.lines(queue)) do desk.announce(line, desk.queued(line)) end
 end
 tables.keep()
 desk.close()

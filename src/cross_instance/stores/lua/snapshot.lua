@@ -14,6 +14,7 @@ local broadcasts = require "broadcasts"
 local ledger = require "ledger"
 local limits = require "limits"
 local locks = require "locks"
+local publications = require "publications"
 local specs = require "specs"
 local usage = require "usage"
 
@@ -71,7 +72,7 @@ local function node_state(name, incarnations)
     node = name, limits = shown_limits(name, node), waiting = node.waiting, held = node.held,
     ghosts = ghosts[name] or 0, paused_until = node.paused_until > ledger.now and node.paused_until or 0,
     epochs = node.epochs, used = used, patterns = node.patterns, flows = flows,
-    notices = is_group and {} or specs.conflicts(name, specs.voices(name)),
+    notices = is_group and {} or specs.conflicts(name, publications.specs_of(name)),
   }
 end
 

@@ -6,22 +6,13 @@ local buckets = require "buckets"
 local kinds = require "kinds"
 local ledger = require "ledger"
 local limits = require "limits"
+local publications = require "publications"
 local tables = require "tables"
 
 local TOLD_LASTS = 60 * MINUTE -- how long a told limit holds without being told again
 local CONFIRMED = MINUTE -- how old what was told may be noted to be before being told again is worth a write
 local floor, max, min = math.floor, math.max, math.min
 local insert = table.insert
-
--- All that is published for an account, in the order of joining.
-local function voices(account)
-  local heard = {}
-  for _, key in ipairs(tables.scan(tables.named("c", account))) do
-    local published = cmsgpack.unpack(tables.get(key))
-    insert(heard, { incarnation = tables.number_at(key, #key - 7), spec = published.spec, reserve = published.reserve })
-  end
-  return heard
-end
 
 -- --- told limits ---------------------------------------------------------------------------------------------------
 
@@ -193,10 +184,10 @@ local function figures(amount, burst, origin)
 end
 
 -- What live instances configured for each limit, in the order in which it is said.
-local function configurations(heard)
+local function configurations(specs)
   local said, by_limit = {}, {}
-  for _, voice in ipairs(heard) do
-    local groups = { { "", voice.spec.limits }, unpack(voice.spec.groups) }
+  for _, spec in ipairs(specs) do
+    local groups = { { "", spec.limits }, unpack(spec.groups) }
     for _, group in ipairs(groups) do
       for _, limit in ipairs(group[2]) do
         if limit.source == "configured" then
@@ -210,7 +201,7 @@ local function configurations(heard)
           local key = string.format("%.0f %.0f %.0f", limit.amount, limit.burst, limit.period)
           if not of.known[key] then
             of.known[key] = true
-            insert(of.texts, figures(limit.amount, limit.burst, voice.spec.origin))
+            insert(of.texts, figures(limit.amount, limit.burst, spec.origin))
           end
         end
       end
@@ -220,10 +211,10 @@ local function configurations(heard)
 end
 
 -- A notice for each limit that live instances configured differently, naming the origins.
-local function conflicts(account, heard)
+local function conflicts(account, specs)
   local notices = {}
   local whole = account == CLUSTER and "cluster" or account
-  for _, of in ipairs(configurations(heard)) do
+  for _, of in ipairs(configurations(specs)) do
     if #of.texts > 1 then
       local place = string.gsub(whole .. " " .. of.pattern, "%s+$", "")
       local text = place .. ": " .. of.kind .. " is " .. table.concat(of.texts, " but ") .. "; the strictest holds"
@@ -242,39 +233,38 @@ local function requests_per_minute(node)
   return nil
 end
 
-local function share_reserves(account, node, heard)
+-- Scale the reserves to what there is; where all stand as they are wanted, nobody's is looked at.
+local function share_reserves(account, node)
   local total = 0
-  for _, voice in ipairs(heard) do total = total + voice.reserve end
+  for _, of in ipairs(node.reserved) do total = total + of[2] end
   local bound = requests_per_minute(node) or total
-  if total > bound then
+  local is_scaled = total > bound
+  if is_scaled then
     local text = string.format(
       "%s: reserves add up to %.0f/min, the limit is %.0f/min; they are scaled down", account, total, bound
     )
     insert(ledger.notices, { topic = "reserve-scaled", text = text })
   end
-  node.reserved = {}
-  for _, voice in ipairs(heard) do
-    if voice.reserve > 0 then
-      local flow = ledger.flow(account, voice.incarnation)
-      flow.reserve = total <= bound and voice.reserve or floor(voice.reserve * bound / total)
-      insert(node.reserved, voice.incarnation)
-    end
+  for _, of in ipairs((is_scaled or node.scaled) and node.reserved or {}) do
+    local incarnation, wanted = of[1], of[2]
+    ledger.flow(account, incarnation).reserve = is_scaled and floor(wanted * bound / total) or wanted
   end
+  node.scaled = is_scaled
 end
 
 -- --- rebuilding ----------------------------------------------------------------------------------------------------
 
-local function most_of(heard, field)
+local function most_of(specs, field)
   local most = 0
-  for _, voice in ipairs(heard) do most = max(most, voice.spec[field]) end
+  for _, spec in ipairs(specs) do most = max(most, spec[field]) end
   return most
 end
 
 -- All patterns of what is published, sorted; and the limits published for each.
-local function published_groups(heard)
+local function published_groups(specs)
   local patterns, by_pattern = {}, {}
-  for _, voice in ipairs(heard) do
-    for _, group in ipairs(voice.spec.groups) do
+  for _, spec in ipairs(specs) do
+    for _, group in ipairs(spec.groups) do
       if not by_pattern[group[1]] then
         by_pattern[group[1]] = {}
         insert(patterns, group[1])
@@ -296,20 +286,15 @@ end
 
 -- Put in force what follows from the live instances' publications and the told limits.
 local function rebuild(account)
-  local heard = voices(account)
-  if #heard == 0 and account == CLUSTER then return end
-  local node = ledger.new_node(account)
-  ledger.touched[account] = true
-  if #heard == 0 then
-    node.reserved = {}
-    return
-  end
-  local spread, own = most_of(heard, "spread"), {}
-  for _, voice in ipairs(heard) do
-    for _, limit in ipairs(voice.spec.limits) do insert(own, limit) end
+  local specs = publications.specs_of(account)
+  if #specs > 0 or account ~= CLUSTER then ledger.touched[account] = true end
+  if #specs == 0 then return end
+  local node, spread, own = ledger.new_node(account), most_of(specs, "spread"), {}
+  for _, spec in ipairs(specs) do
+    for _, limit in ipairs(spec.limits) do insert(own, limit) end
   end
   put_in_force(account, own, spread)
-  local patterns, by_pattern = published_groups(heard)
+  local patterns, by_pattern = published_groups(specs)
   for _, pattern in ipairs(node.patterns) do
     if not by_pattern[pattern] then put_in_force(ledger.group_node(account, pattern), {}, spread) end
   end
@@ -319,8 +304,8 @@ local function rebuild(account)
   if node.revision == 0 or not is_same(patterns, node.patterns) then
     node.patterns, node.revision = patterns, node.revision + 1
   end
-  node.ageing = most_of(heard, "ageing")
-  if account ~= CLUSTER then share_reserves(account, node, heard) end
+  node.ageing = most_of(specs, "ageing")
+  if account ~= CLUSTER then share_reserves(account, node) end
 end
 
 -- Put in force what is left where something that an account or its groups were told has become too old.
@@ -334,5 +319,5 @@ local function let_told_fade(account)
 end
 
 return {
-  voices = voices, apply_told = apply_told, conflicts = conflicts, rebuild = rebuild, let_told_fade = let_told_fade,
+  apply_told = apply_told, conflicts = conflicts, rebuild = rebuild, let_told_fade = let_told_fade,
 }

@@ -7,7 +7,7 @@
 -- 1. A key's first byte names its table. Integers in keys are eight bytes, big-endian; names end with a zero byte.
 --
 --      i instance    j its id's incarnation   z its nonce      b when it counts as silent
---      n node        f flow                   t tag            c published   d told
+--      n node        f flow                   t tag            C spec        c who publishes it   d told
 --      p permit      q its place in line      h head of line   x what ends at an instant
 --      k lock        l lost                   m claim          g fence       y what is looked at, and when
 --      @ the latest instant                   \129 the last incarnation

@@ -65,6 +65,17 @@ local function taken_of(line)
   return taken[line]
 end
 
+-- How many tasks of a lane nobody has claimed, by rank.
+local function queued_by_rank(line)
+  local there, claimed, queued = lane(line).ranks, taken_of(line).ranks, {}
+  for rank = 1, records.RANKS do queued[rank] = max(0, there[rank] - claimed[rank]) end
+  return queued
+end
+
+local function queued(line)
+  return records.sum(queued_by_rank(line))
+end
+
 -- The lines of the lanes with tasks in them, of one queue or of all.
 local function lines(queue)
   local found = scan(queue and tables.named("\135", queue) or "\135")
@@ -351,9 +362,10 @@ end
 
 desk = {
   wakes = {}, own = 0, index = index, unindex = unindex, scan = scan, place_prefix = order.place_prefix,
-  instance_id = instance_id, task = task, claim = claim, fetch = fetch, lane = lane, taken_of = taken_of, lines = lines,
-  duration = duration, all = all, keep = keep, enter = enter, ready = ready, delay = delay, undelay = undelay,
-  unready = unready, finish = finish, reopen = reopen, forget = forget, learn = learn, keep_claim = keep_claim,
-  take = take, drop = drop, owned = owned, announce = announce, tend = tend, close = close, answer = answered,
+  instance_id = instance_id, task = task, claim = claim, fetch = fetch, lane = lane, taken_of = taken_of,
+  queued_by_rank = queued_by_rank, queued = queued, lines = lines, duration = duration, all = all, keep = keep,
+  enter = enter, ready = ready, delay = delay, undelay = undelay, unready = unready, finish = finish, reopen = reopen,
+  forget = forget, learn = learn, keep_claim = keep_claim, take = take, drop = drop, owned = owned,
+  announce = announce, tend = tend, close = close, answer = answered,
 }
 return desk

@@ -10,7 +10,6 @@
 local claimers = require "task_claimers"
 local desk = require "task_desk"
 local records = require "task_records"
-local stealing = require "task_stealing"
 local tables = require "tables"
 local workers = require "task_workers"
 
@@ -73,7 +72,7 @@ end
 -- An incarnation takes nothing more: others are told of what it may have been woken for.
 local function hand_on(incarnation)
   workers.unlist(incarnation)
-  for _, line in ipairs(desk.lines()) do desk.announce(line, stealing.queued(line)) end
+  for _, line in ipairs(desk.lines()) do desk.announce(line, desk.queued(line)) end
 end
 
 -- Return tasks to where they were taken from.

@@ -51,11 +51,6 @@ local function walk(line, most)
   end
 end
 
--- The first unclaimed task of a lane.
-local function head_of(line)
-  return walk(line, 1)()
-end
-
 local function comes_before(one, other)
   if one.rank ~= other.rank then return one.rank < other.rank end
   return one.place < other.place
@@ -81,4 +76,4 @@ local function first_of(lines, owner, id, most)
   return found
 end
 
-return { is_paused = is_paused, add_lines = add_lines, head_of = head_of, first_of = first_of }
+return { is_paused = is_paused, add_lines = add_lines, first_of = first_of }

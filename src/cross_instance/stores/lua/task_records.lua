@@ -22,8 +22,9 @@
 --
 -- 1. The pair for tasks stays as long as a task is open or dead, and until a week after the last retention of the
 --    others. The other one goes when nobody has been there for a week: then what was running is simply ready again.
--- 2. A lane is the tasks of a queue that the same instances may take; its name is that of the queue and its own ("s" or
---    "k": may it be stolen; the tags asked for), each with a zero byte behind it.
+-- 2. A lane is the tasks of a queue that the same instances may take, and that the same account holds back; its name is
+--    that of the queue and its own ("s" or "k": may it be stolen; the tags asked for; behind two commas the account),
+--    each with a zero byte behind it.
 
 local pack, unpack_from, sub = struct.pack, struct.unpack, string.sub
 

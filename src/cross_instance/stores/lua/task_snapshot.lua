@@ -36,12 +36,12 @@ local function shown_queue(queue, lanes)
   for _, line in ipairs(lanes) do
     local _, lane = records.names_of(line)
     local time = stealing.backlog(line, durations)
-    for rank, tasks in ipairs(stealing.queued_by_rank(line)) do state.queued[rank] = state.queued[rank] + tasks end
+    for rank, tasks in ipairs(desk.queued_by_rank(line)) do state.queued[rank] = state.queued[rank] + tasks end
     state.running = state.running + records.sum(desk.taken_of(line).ranks)
     state.backlog = math.min(state.backlog + time, FOREVER)
     if queue ~= "" and string.sub(lane, 1, 1) == "s" then
       state.stealable = math.min(state.stealable + time, FOREVER)
-      state.stealable_tasks = state.stealable_tasks + stealing.queued(line)
+      state.stealable_tasks = state.stealable_tasks + desk.queued(line)
     end
   end
   return state

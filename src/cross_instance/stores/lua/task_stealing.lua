@@ -11,18 +11,7 @@ local workers = require "task_workers"
 local UNKNOWN = SECOND -- how long a task is taken to last while none of its kind was done
 local min, max, floor = math.min, math.max, math.floor
 
--- How many tasks of a lane nobody has claimed, by rank.
-local function queued_by_rank(line)
-  local there, taken, queued = desk.lane(line).ranks, desk.taken_of(line).ranks, {}
-  for rank = 1, records.RANKS do queued[rank] = max(0, there[rank] - taken[rank]) end
-  return queued
-end
-
-local function queued(line)
-  return records.sum(queued_by_rank(line))
-end
-
--- The µs that they are expected to take; `durations` keeps what was read of kinds.
+-- The µs that a lane's tasks that nobody has claimed are expected to take; `durations` keeps what was read of kinds.
 local function backlog(line, durations)
   local total, taken = 0, desk.taken_of(line).kinds
   for kind, there in pairs(desk.lane(line).kinds) do
@@ -37,12 +26,27 @@ local function backlog(line, durations)
   return total
 end
 
+-- Whether others wait for a permit of the account that a lane's tasks spend from, or it is paused.
+local function is_held_back(lane)
+  local account = string.match(lane, "^.-,,(.*)$")
+  local node = account and tables.get(tables.named("n", account))
+  if not node then return false end
+  local waiting, paused_until = struct.unpack("<dd", node, 3 + 8 * (N_WAITING - 1)) -- one after the other
+  return waiting > 0 or paused_until > tables.at.mono
+end
+
+-- How many tasks of a lane a thief who is able to do `tags` may take now.
+local function open_to(line, own, tags)
+  local queue, lane = records.names_of(line)
+  local is_closed = queue == "" or queue == own or not workers.may_take(lane, tags, true) or is_held_back(lane)
+  return is_closed and 0 or desk.queued(line), queue
+end
+
 -- The queues of other instances that have something for a thief, the largest backlog first.
 local function victims(own, tags)
   local found, by_queue, durations = {}, {}, {}
   for _, line in ipairs(desk.lines()) do
-    local queue, lane = records.names_of(line)
-    local tasks = queue ~= "" and queue ~= own and workers.may_take(lane, tags, true) and queued(line) or 0
+    local tasks, queue = open_to(line, own, tags)
     if tasks > 0 then
       local victim = by_queue[queue]
       if not victim then
@@ -69,16 +73,6 @@ local function serves(queue)
   return value and not claimers.has_retired(value)
 end
 
--- Whether others wait for a permit of the account that a lane's first task spends from, or it is paused.
-local function is_held_back(line)
-  local head = lines.head_of(line)
-  local task = head and desk.task(head.name)
-  local node = task and task.account ~= "" and tables.get(tables.named("n", task.account))
-  if not node then return false end
-  local waiting, paused_until = struct.unpack("<dd", node, 3 + 8 * (N_WAITING - 1)) -- one after the other
-  return waiting > 0 or paused_until > tables.at.mono
-end
-
 local function note(thief, victim, tasks)
   local key = tables.named("s", thief) .. victim .. "\0"
   local value, before = tables.get(key), 0
@@ -97,11 +91,7 @@ local function steal(op, own, tags)
   if #all > 0 then note(own, "", 1) end
   for _, victim in ipairs(all) do
     if not lines.is_paused(victim.queue) and (victim.backlog >= op.min_gain or not serves(victim.queue)) then
-      local open = {}
-      for _, line in ipairs(victim.lines) do
-        if not is_held_back(line) then table.insert(open, line) end
-      end
-      local found = lines.first_of(open, op, own, min(op.most, floor((victim.tasks + 1) / 2)))
+      local found = lines.first_of(victim.lines, op, own, min(op.most, floor((victim.tasks + 1) / 2)))
       if #found > 0 then
         note(own, victim.queue, #found)
         return victim.queue, found
@@ -111,4 +101,4 @@ local function steal(op, own, tags)
   return "", {}
 end
 
-return { queued_by_rank = queued_by_rank, queued = queued, backlog = backlog, steal = steal }
+return { backlog = backlog, steal = steal }

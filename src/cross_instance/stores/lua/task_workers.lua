@@ -11,7 +11,8 @@ local timer_is_free = false
 -- Whether somebody who is able to do `tags` (a set) may take a lane's tasks: its queue's own instance, or a thief.
 local function may_take(lane, tags, steals)
   if steals and sub(lane, 1, 1) ~= "s" then return false end
-  for tag in string.gmatch(sub(lane, 2), "[^,]+") do
+  local past = string.find(lane, ",,", 1, true) or 0 -- the account follows
+  for tag in string.gmatch(sub(lane, 2, past - 1), "[^,]+") do
     if not tags[tag] then return false end
   end
   return true

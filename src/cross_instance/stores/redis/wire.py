@@ -1,7 +1,8 @@
 """The wire: operations and results as the scripts have them.
 
 1. An operation is a MessagePack array of its fields in order; structs inside it are maps. What the scripts only keep of
-   a workload, and its entries, are MessagePack texts by themselves. Figures are checked before anything is sent.
+   a workload, its entries, and the spec of an account are MessagePack texts by themselves. Figures are checked before
+   anything is sent.
 2. An answer is the name of the result's class, a line feed, and a MessagePack map of its fields; what is left out has
    its default. `ValueError` stands for figures that were refused, with the reason.
 3. A wake-up is a message `SEQ AT` on the channel of the waiter's incarnation.
@@ -155,6 +156,9 @@ def encode(op: Operation[Any]) -> bytes:
     if isinstance(op, ops.Heartbeat):
         workload = None if op.workload is None else _workload(op.workload)
         return _encode((op.incarnation, op.broadcast, op.told, workload))
+    if isinstance(op, ops.Configure):
+        spec = _opaque(msgspec.structs.replace(op.spec, origin=""))
+        return _encode((op.incarnation, op.account, op.spec.origin, spec, op.weight, op.reserve))
     return _encode(_astuple(op))
 
 

@@ -93,6 +93,34 @@ def what_a_limit_holds_back_is_not_stolen(scene: Scene) -> None:
     holder.settle()
 
 
+@law()
+def each_account_holds_back_its_own(scene: Scene) -> None:
+    """Of tasks of several accounts in one queue only those of the busy one stay, whichever of them goes first."""
+    owner, thief = Worker(scene, "a"), Worker(scene, "b")
+    owner.publish(slots(1), requests(100))
+    for name, account in (
+        ("t1", ACCOUNT),
+        ("t2", ""),
+        ("t3", "acme:idle"),
+        ("t4", ACCOUNT),
+        ("t5", ""),
+        ("t6", ACCOUNT),
+    ):
+        push(scene, name, queue="a", account=account)
+    push(scene, "urgent", queue="a", account=ACCOUNT, priority=Priority.HIGH)
+    holder, waiter = owner.hold(), owner.wait()
+    stolen = Worker(scene, "c").take(9, steal=True)
+    require(stolen == ["t2", "t3"], f"half of the three that gain by it: {stolen}")
+    require(owner.take() == ["urgent"], "its owner has all of them, in their order")
+    require(not thief.take(9, steal=True, min_gain=2 * SECOND), "what stays is no gain")
+    require(thief.take(9, steal=True, min_gain=SECOND) == ["t5"], "what may go is")
+    require(not thief.take(9, steal=True), "the limit is what holds back the rest")
+    waiter.cancel()
+    require(thief.take(9, steal=True) == ["t1", "t4"], "now nobody waits")
+    require(owner.take(9) == ["t6"], "and the rest is its owner's")
+    holder.settle()
+
+
 @law(Need.CLOCK)
 def what_a_pause_holds_back_is_not_stolen(scene: Scene) -> None:
     """While the provider has asked for a pause, nobody would get a permit; afterwards all is as before."""

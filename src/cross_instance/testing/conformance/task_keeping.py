@@ -165,6 +165,18 @@ def _pages(scene: Scene, **asked: Any) -> Iterator[TaskInfo]:
 
 
 @law()
+def the_longest_names_fit(scene: Scene) -> None:
+    """A task with the longest queue, account and tags goes its way like any other."""
+    thief = Worker(scene, "b")
+    tags, task = ("x" * 96,), "t" * 200
+    push(scene, task, kind="k" * 200, queue="q" * 200, account="y" * 200, tags=tags, key="z" * 200)
+    require(thief.take(steal=True, tags=tags) == [task], "it is stolen")
+    require(thief.end(task, TaskOutcome.RETRY, retry_after=0).state is TaskState.QUEUED, "it is tried again")
+    require(thief.take(steal=True, tags=tags) == [task], "and once more")
+    require(thief.end(task).state is TaskState.DONE, "it is over")
+
+
+@law()
 def the_last_attempts_are_kept(scene: Scene) -> None:
     """Of many attempts the last ten are remembered."""
     worker = Worker(scene, "a")
@@ -191,6 +203,7 @@ def figures_of_tasks_are_checked(scene: Scene) -> None:
         {"queue": "x" * 201},
         {"tags": ("a,b",)},
         {"tags": tuple("x" * 50 + str(number) for number in range(9))},
+        {"queue": "a", "tags": ("x" * 97,), "account": "y" * 200},
         {"retries": -1},
         {"max_deaths": 0},
         {"delay": -1},

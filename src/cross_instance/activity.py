@@ -57,7 +57,7 @@ class Activity:
     def __init__(self, membership: Membership) -> None:
         self.health = Health(membership)
         self._membership = membership
-        self._lock, self._ticking = threading.Lock(), threading.Lock()
+        self._lock, self._ticking, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
         self._ended: deque[Ended] = deque(maxlen=MOST_NOTES)
         self._bell: SimpleQueue[None] = SimpleQueue()
@@ -111,8 +111,9 @@ class Activity:
                 self._collected = membership.events.collect(self._stir)
             if self._watchers:
                 self._read_along()
-            self._stopping.clear()
-            self._thread = threading.Thread(target=self._serve, name="cross-instance-activity", daemon=True)
+            stopping = self._stopping = threading.Event()
+            name = "cross-instance-activity"
+            self._thread = threading.Thread(target=self._serve, args=(stopping,), name=name, daemon=True)
             self._thread.start()
 
     def _feed_path(self) -> Path | None:
@@ -140,6 +141,15 @@ class Activity:
         """He does not any more."""
         with self._lock:
             self._watchers -= 1
+            if not self._watchers:
+                self._read_no_more()
+
+    def _read_no_more(self) -> None:
+        """With the lock held."""
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
 
     def stop(self) -> None:
         """The instance leaves: tell what was counted, write what was told, as far as the disk takes it in time."""
@@ -157,27 +167,27 @@ class Activity:
         with self._lock:
             writers, self._writers = self._writers, []
             collected, self._collected = self._collected, None
-            reader, self._reader = self._reader, None
+            self._read_no_more()
         if collected is not None:
             collected.close()
-        for file in (*writers, *([] if reader is None else [reader])):
-            file.close()
+        for writer in writers:
+            writer.close()
 
-    def _serve(self) -> None:
+    def _serve(self, stopping: threading.Event) -> None:
         tick_at = time.monotonic()
-        while not self._stopping.is_set():
-            self._rest(tick_at)
+        while not stopping.is_set():
+            self._rest(stopping, tick_at)
             self._relay()
             if time.monotonic() >= tick_at:
                 self._safely()
                 tick_at = time.monotonic() + EVERY
 
-    def _rest(self, tick_at: float) -> None:
+    def _rest(self, stopping: threading.Event, tick_at: float) -> None:
         """Wait until there is something to do: a note, once a tick is due; a look into the feed; a recovery."""
         now = time.monotonic()
         if now < tick_at:
             patience = min(tick_at - now, READ_EVERY) if self._watchers else tick_at - now
-            self._stopping.wait(patience)
+            stopping.wait(patience)
             return
         self._dozing = True
         if self._has_notes() or self._watchers:
@@ -232,12 +242,9 @@ class Activity:
 
     def _relay(self) -> None:
         """Let who watches hear what the others tell."""
-        reader = self._reader
-        if reader is None or not self._watchers:
-            return
         told = self._membership.events
-        with suppress(OSError):
-            for event in reader.read():
+        with self._reading, suppress(OSError):
+            for event in () if self._reader is None else self._reader.read():
                 if event.instance_id != told.instance_id:
                     told.relay(event)
 

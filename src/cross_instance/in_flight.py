@@ -85,7 +85,7 @@ class InFlight:
             self._change(place, cap, machine.recovered(cap.state, cap.config, self._now()))
 
     def _error_of(self, note: Ended) -> ErrorType | None:
-        if note.signals.exhausted is not None:
+        if note.outcome is Outcome.SUCCESS or note.signals.exhausted is not None:
             return None
         if note.outcome is Outcome.OVERLOADED:
             return "429"

@@ -3,7 +3,7 @@
 1. A line is one write to the file's end, so that none is torn. After a write that the disk had no room for, the next
    line begins anew.
 2. Who finds the file too long and gets the lock moves it aside; the others go on in the new one.
-3. The file is its owner's alone, and a link is not followed.
+3. The file is its owner's alone. A link is not followed, and a pipe that nobody reads is waited for by nobody.
 4. Who reads along looks at the file only, and finishes one that was moved aside before it begins the next.
 """
 
@@ -37,7 +37,7 @@ class SharedFile(RotatingFileHandler):
         self._torn = False
 
     def _open(self) -> IO[Any]:  # type: ignore[override]  # bytes, unbuffered: a line is one write
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         return cast("IO[Any]", os.fdopen(os.open(self.baseFilename, flags, 0o600), "ab", buffering=0))
 
     def write(self, line: str) -> None:

@@ -48,6 +48,11 @@ def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
         watched = [activity.is_watched]
         subscription.close()
         assert [*watched, activity.is_watched] == [True, False]
+        two._membership.events.tell("odd", "nobody hears")
+        two._membership.activity._safely()
+        one.subscribe(heard.put, everyone=True)
+        two._membership.events.tell("odd", "somebody hears")
+        assert heard_of(heard, kind="odd", instance_id="two").message == "somebody hears"
     assert [own.get().message for _ in range(own.qsize())] == ["one is odd"]
 
 

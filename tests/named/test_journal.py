@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 import subprocess
@@ -137,6 +138,13 @@ def test_a_link_is_not_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture
     (tmp_path / ".pi" / "logs" / COORDINATOR_LOG).symlink_to(tmp_path / "precious")
     written(tmp_path, granted(), granted())
     assert (tmp_path / "precious").read_text() == "mine"
+    assert caplog.text.count("cannot be written") == 1
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / ".pi" / "logs").mkdir(parents=True)
+    os.mkfifo(tmp_path / ".pi" / "logs" / COORDINATOR_LOG)
+    written(tmp_path, granted(), granted())
     assert caplog.text.count("cannot be written") == 1
 
 

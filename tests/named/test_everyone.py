@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
@@ -15,7 +19,8 @@ from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, even
 from cross_instance.accounts import account_key
 from cross_instance.coordinator import Coordinator, StealableQueueEntry
 from cross_instance.events import Events
-from cross_instance.rules.operations import SECOND, Instant, Kind, LimitState, Source, Waiting
+from cross_instance.rules.operations import SECOND, Instant, Kind, LimitState, Source, Waiting, World
+from cross_instance.shared_sights import EVERY, SharedSights
 from cross_instance.waiting import LONG_WAIT, LongWaits
 
 PATIENCE = 30.0
@@ -28,6 +33,14 @@ def heard_of(heard: SimpleQueue[Event], *, kind: str, instance_id: str) -> Event
         event = heard.get(timeout=PATIENCE)
         if (event.kind, event.instance_id) == (kind, instance_id):
             return event
+
+
+def until(heard: SimpleQueue[Event], *told: tuple[str, str]) -> None:
+    """Hear until each of these was told: a kind, and one of its fields."""
+    awaited = set(told)
+    while awaited:
+        event = heard.get(timeout=PATIENCE)
+        awaited -= {(event.kind, str(value)) for value in event.fields.values()}
 
 
 def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
@@ -89,6 +102,61 @@ def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Pa
         with Runtime("three", settings=settings):
             assert [queue.get(timeout=PATIENCE) for queue in heard.values()] == ["+three"] * 2
         assert [queue.get(timeout=PATIENCE) for queue in heard.values()] == ["-three"] * 2
+
+
+CHILD = """
+import sys, time
+from cross_instance import Runtime
+with Runtime("child", store=sys.argv[1], project_dir=sys.argv[2], runtime_dir=sys.argv[1], providers={}) as runtime:
+    with runtime.permit("acme", "m-1"):
+        pass
+    print("joined", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
+    settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
+    with Runtime("one", settings=settings) as one:
+        one.subscribe(heard.put, everyone=True)
+        one._membership.activity._safely()  # it looks: that is where it begins
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD, str(settings.runtime_dir), str(tmp_path)],
+            env={"HOME": str(tmp_path)},
+            stdout=subprocess.PIPE,
+        )
+        with child:
+            try:
+                assert child.stdout is not None
+                assert child.stdout.readline() == b"joined\n"
+                until(heard, ("instance-connected", "child"), ("requests-granted", "acme/default"))
+            finally:
+                child.kill()
+        until(heard, ("instance-removed", "child"), ("instance-disconnected", "child"))
+
+
+def test_however_many_have_something_to_tell_one_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, looks = settings_in(tmp_path, providers=PROVIDERS), list[str]()
+    look_now = SharedSights._look_now
+
+    def counted(sights: SharedSights) -> tuple[World | None, float]:
+        looks.append("looked")
+        return look_now(sights)
+
+    with ExitStack() as stack:
+        runtimes = [stack.enter_context(Runtime(f"r-{place}", settings=settings)) for place in range(20)]
+        for runtime in runtimes:
+            with runtime.permit("acme", "m-1"):
+                pass
+            runtime._membership.activity._safely()
+        monkeypatch.setattr(SharedSights, "_look_now", counted)
+        begun = time.monotonic()
+        for runtime in runtimes:
+            with runtime.permit("acme", "m-1"):
+                pass
+            runtime._membership.activity._safely()
+        took = time.monotonic() - begun
+    assert len(looks) <= 2 + took / EVERY
 
 
 # --- waiting long --------------------------------------------------------------------------------------------------

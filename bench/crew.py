@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bench.contenders import FOREVER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
@@ -52,6 +52,16 @@ def _end(process: BaseProcess, connection: Connection[Any, Any]) -> None:
         process.kill()
         process.join()
     connection.close()
+
+
+def together(connections: Sequence[Connection[Any, Any]], seconds: float, begin: Callable[[], object]) -> list[Any]:
+    """Have helpers work at the same time, once all are ready and `begin` was called; what each of them tells."""
+    for connection in connections:
+        connection.recv()
+    begin()
+    for connection in connections:
+        connection.send(seconds)
+    return [connection.recv() for connection in connections]
 
 
 class Crew:

@@ -55,9 +55,10 @@ def settings_in(folder: Path, **limits: Any) -> Settings:
     return settings_for(folder, {PROVIDER: limits})
 
 
-def settings_for(folder: Path, providers: dict[str, dict[str, Any]]) -> Settings:
+def settings_for(folder: Path, providers: dict[str, dict[str, Any]], **more: Any) -> Settings:
     """Settings that nothing outside the folder has a say in."""
-    return load_settings(folder, environ={}, home=folder, runtime_dir=str(folder / "runtime"), providers=providers)
+    runtime_dir = str(folder / "runtime")
+    return load_settings(folder, environ={}, home=folder, runtime_dir=runtime_dir, providers=providers, **more)
 
 
 class Member(NamedTuple):

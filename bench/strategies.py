@@ -22,7 +22,7 @@ from cross_instance import AsyncRuntime
 from cross_instance.cli.demo.scene import BURST, MODEL, PARTS, REQUESTS_PER_MINUTE, SLOWEST
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
     from multiprocessing.connection import Connection
     from pathlib import Path
 
@@ -94,7 +94,7 @@ async def pyrate(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
 
 @asynccontextmanager
 async def ours(folder: Path, url: str, name: str) -> AsyncIterator[Agent]:
-    async with _runtime(folder, url, name) as agent:
+    async with sharing(folder, url, name) as agent:
         yield agent
 
 
@@ -103,14 +103,15 @@ async def ours_on_a_server(folder: Path, url: str, name: str) -> AsyncIterator[A
     """Each process has a folder of its own, as on a machine of its own; they share nothing but the server."""
     own = folder / name
     own.mkdir()
-    async with _runtime(own, url, name, f"{url_in(folder)}?namespace=run-{folder.name}") as agent:
+    async with sharing(own, url, name, f"{url_in(folder)}?namespace=run-{folder.name}") as agent:
         yield agent
 
 
 @asynccontextmanager
-async def _runtime(folder: Path, url: str, name: str, store: str | None = None) -> AsyncIterator[Agent]:
+async def sharing(folder: Path, url: str, name: str, store: str | None = None, **more: Any) -> AsyncIterator[Agent]:
+    """The SDK with the one line that makes it share; `more`: settings beside the scene's limits."""
     limits = {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [url]}
-    settings = settings_for(folder, {"openai": limits})
+    settings = settings_for(folder, {"openai": limits}, **more)
     async with (
         AsyncRuntime(name, settings=settings, store=store) as runtime,
         _client(url, name, http_client=runtime.http_client()) as client,
@@ -150,30 +151,39 @@ async def _serve(connection: Connection[Any, Any], opened: AbstractAsyncContextM
         connection.send("ready")
         seconds = await asyncio.to_thread(connection.recv)
         if seconds is not None:
-            connection.send(await _work(agent, tasks, seconds))
+            calls = Calls()
+            connection.send(await calls.during(seconds, [calls.again(agent, number) for number in range(tasks)]))
             await asyncio.to_thread(connection.recv)
 
 
-async def _work(agent: Agent, tasks: int, seconds: float) -> list[float]:
-    """The durations in seconds of all calls, and the ages of those that are late at the end."""
-    ended: list[float] = []
-    begun: dict[int, float] = {}
-    workers = [asyncio.create_task(_call_again(agent, number, begun, ended)) for number in range(tasks)]
-    await asyncio.wait(workers, timeout=seconds)
-    ages = [time.monotonic() - moment for moment in begun.values()]
-    for worker in workers:
-        worker.cancel()
-    await asyncio.gather(*workers, return_exceptions=True)
-    return ended + [age for age in ages if age > SLOWEST]
+class Calls:
+    """The calls of a process: the durations in seconds of those that have `ended`, the moments others have `begun`."""
 
+    def __init__(self) -> None:
+        self.ended: list[float] = []
+        self.begun: dict[int, float] = {}
 
-async def _call_again(agent: Agent, number: int, begun: dict[int, float], ended: list[float]) -> None:
-    """Call without end. A call that the SDK gives up is made again, and is still the same call."""
-    while True:
-        begun[number] = time.monotonic()
+    async def again(self, agent: Agent, number: int) -> None:
+        """Call without end."""
+        while True:
+            await self.once(agent, number)
+
+    async def once(self, agent: Agent, number: int) -> None:
+        """Call. What the SDK gives up is called again, and is still the same call."""
+        self.begun[number] = time.monotonic()
         while not await _call(agent):
             pass
-        ended.append(time.monotonic() - begun.pop(number))
+        self.ended.append(time.monotonic() - self.begun.pop(number))
+
+    async def during(self, seconds: float, work: Iterable[Coroutine[Any, Any, None]]) -> list[float]:
+        """Work for so long: the durations of all calls, and the ages of those that are late at the end."""
+        workers = [asyncio.create_task(one) for one in work]
+        await asyncio.wait(workers, timeout=seconds)
+        ages = [time.monotonic() - moment for moment in self.begun.values()]
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        return self.ended + [age for age in ages if age > SLOWEST]
 
 
 async def _call(agent: Agent) -> bool:

@@ -7,6 +7,7 @@ from bench.rows import (
     permit,
     recovery,
     redis,
+    reserves,
     startup,
     task_bulk,
     task_recovery,
@@ -18,7 +19,8 @@ from bench.rows import (
 )
 
 ROWS = (
-    *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW, goodput.ROW, recovery.ROW, startup.ROW),
+    *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW),
+    *(goodput.ROW, reserves.ROW, recovery.ROW, startup.ROW),
     *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
     *(tasks.ROW, task_bulk.ROW, task_recovery.ROW, task_sharing.ROW, task_storm.ROW),
 )

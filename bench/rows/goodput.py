@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from bench.crew import helper
+from bench.crew import helper, together
 from bench.measuring import Role, Row, Subject, Target, quantile
 from bench.servers import ABSENT, IS_INSTALLED, serving
 from bench.strategies import ACROSS_MACHINES, STRATEGIES, serve_agent
@@ -70,12 +70,7 @@ def _run(strategy: Strategy, folder: Path, numbers: Iterator[int], seconds: floa
             stack.enter_context(helper(serve_agent, strategy.open, own, url, part.name, part.tasks))[1]
             for part in PARTS
         ]
-        for agent in agents:
-            agent.recv()
-        server.reset_statistics()
-        for agent in agents:
-            agent.send(seconds)
-        calls = [agent.recv() for agent in agents]
+        calls = together(agents, seconds, server.reset_statistics)
         total = server.statistics().total
     light = sorted(call for part, spent in zip(PARTS, calls, strict=True) if part.is_light for call in spent)
     return {

@@ -3,6 +3,8 @@
 1. An account is published once per incarnation, before its first permit; the store then says which model patterns
    hold, and under which revision.
 2. Routes are remembered until the store calls them stale: a wrong one costs a round trip, never a wrong decision.
+3. The settings may change meanwhile: what they say otherwise of an account than was published is published anew. Caps
+   that overloads have shown (`in_flight`) go with them.
 """
 
 from __future__ import annotations
@@ -11,14 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cross_instance.rules.operations import CLUSTER, Configure, Kind, LimitSpec, Source
+from cross_instance.rules.operations import CLUSTER, AccountSpec, Configure, Kind, LimitSpec, Source
 from cross_instance.rules.patterns import most_specific
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cross_instance.config import Settings
-    from cross_instance.rules.operations import AccountSpec
 
 MAX_ROUTES = 4096
 """Models remembered; beyond that all are resolved anew."""
@@ -30,6 +31,18 @@ class Route(NamedTuple):
     account: str
     group: str
     revision: int
+
+
+class Words(NamedTuple):
+    """What an instance says of an account: its limits, the instance's weight and its reserve there."""
+
+    spec: AccountSpec
+    weight: int
+    reserve: int
+
+
+WITHDRAWN = Words(AccountSpec(), 1, 0)
+"""That there is no limit."""
 
 
 def account_key(provider: str, name: str) -> str:
@@ -53,6 +66,7 @@ class Accounts:
         self._reserves = reserves
         self.take(settings)
         self._known: dict[str, tuple[int, tuple[str, ...]]] = {}
+        self._said: dict[str, Words] = {CLUSTER: self._words(CLUSTER)}
 
     def take(self, settings: Settings) -> None:
         """Have other settings from now on; what was published before holds until it is published anew."""
@@ -61,17 +75,27 @@ class Accounts:
         self._reserve = reserve if self._reserves else 0
 
     def publication(self, incarnation: int, account: str) -> Configure:
-        """The operation that publishes what the settings say of an account."""
-        provider, _, name = account.partition("/")
-        spec = self._signed(self._settings.account_spec(provider, name))
-        spec = _capped(spec, self.caps.get(account, {}))
-        self.specs[account] = spec
-        return Configure(incarnation, account, spec, self._weight, self._reserve)
+        """The operation that publishes what the settings say of an account, or of the limit across all (`CLUSTER`)."""
+        words = self._said[account] = self._words(account)
+        if account != CLUSTER:
+            self.specs[account] = words.spec
+        return Configure(incarnation, account, *words)
 
-    def cluster_publication(self, incarnation: int) -> Configure | None:
-        """The operation that publishes the limit across accounts; None where there is none."""
-        spec = self._settings.cluster_spec()
-        return None if spec is None else Configure(incarnation, CLUSTER, self._signed(spec), self._weight)
+    def outdated(self) -> list[str]:
+        """What the settings speak of otherwise than was published, but for what is on its way."""
+        return [
+            account
+            for account, said in list(self._said.items())
+            if account not in self.publishing and self._words(account) != said
+        ]
+
+    def _words(self, account: str) -> Words:
+        if account == CLUSTER:
+            spec = self._settings.cluster_spec()
+            return WITHDRAWN if spec is None else Words(self._signed(spec), self._weight, 0)
+        provider, _, name = account.partition("/")
+        spec = _capped(self._signed(self._settings.account_spec(provider, name)), self.caps.get(account, {}))
+        return Words(spec, self._weight, self._reserve)
 
     def cap(self, account: str, pattern: str, slots: int | None) -> None:
         """Publish from now on that more than so many calls at once are too many; None: that is over."""

@@ -1,7 +1,8 @@
 """Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
 
-1. It beats at the configured interval, and removes with each beat who fell silent. Then it keeps the instance's lock
-   file; trouble with that is no trouble with the store, and stops no beat.
+1. It beats at the configured interval, and removes with each beat who fell silent while this machine was awake. Then it
+   keeps the instance's lock file; trouble with that is no trouble with the store, and stops no beat. As often it looks
+   whether the files of settings have changed (`reloading`).
 2. While somebody in this process waits for a permit, or watches who comes and goes, it looks for dead processes of this
    machine four times a second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
@@ -32,7 +33,7 @@ from cross_instance.presence import file_name
 from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cross_instance.lookout import Lookout, Trace
     from cross_instance.membership import Membership
@@ -48,9 +49,9 @@ REPUBLISH_EVERY = 3600.0
 """Seconds between publications of the same accounts."""
 
 
-def sweep(membership: Membership, op: Sweep) -> None:
-    """Remove instances, step by step where they have very many waiters, and tell who is gone."""
-    more = True
+def sweep(membership: Membership, dead: Iterable[int] = ()) -> None:
+    """Remove the dead and the silent, step by step where they have very many waiters, and tell who is gone."""
+    more, op = True, Sweep(tuple(sorted(dead)), membership.awake_for())
     while more:
         swept = membership.run(op)
         for instance_id in swept.removed:
@@ -126,6 +127,7 @@ class Pulse:
                 look_at = math.inf
             if time.monotonic() >= beat_at:
                 self._safely(self.beat)
+                self._safely(self._membership.reloading.look)
                 beat_at = time.monotonic() + self._interval
             if time.monotonic() >= publish_at:
                 self._safely(self._membership.republish)
@@ -181,7 +183,7 @@ class Pulse:
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
         self._look_at_clocks(beaten.at)
-        sweep(self._membership, Sweep())
+        sweep(self._membership)
 
     def tick(self) -> None:
         """What is done often while somebody waits, or the store is out of reach or was."""
@@ -202,8 +204,18 @@ class Pulse:
         jump, tell = self._clocks.look(at), self._membership.events.tell
         if jump.wall:
             tell(events.CLOCK_JUMPED, f"the wall clock was set by {jump.wall:+.0f} s", seconds=jump.wall)
+        if jump.slept:
+            self._tell_slept(jump.slept)
         if jump.store:
             tell(events.CLOCK_BACKWARDS, f"the store's clock ran back by {jump.store:.3f} s", seconds=jump.store)
+
+    def _tell_slept(self, seconds: float) -> None:
+        text = f"this machine slept for {seconds:.0f} s; for the heartbeat timeout it takes nobody's silence for death"
+        self._membership.events.tell(events.MACHINE_SLEPT, text, seconds=seconds)
+
+    def awake_for(self) -> int:
+        """For how long this machine has been awake, in µs."""
+        return self._clocks.awake_for()
 
     def look(self) -> None:
         """Find the dead of this machine, and have the store give back what they held."""
@@ -217,7 +229,7 @@ class Pulse:
         world = self._membership.run(Snapshot(counts=False))
         dead = self._known_dead(traces, world)
         if dead:
-            sweep(self._membership, Sweep(tuple(sorted(dead.values()))))
+            sweep(self._membership, dead.values())
         for trace in traces:
             self._lookout.done(trace)
 

@@ -28,7 +28,10 @@ from cross_instance.heartbeat import Pulse
 from cross_instance.liveness import Liveness, card_of
 from cross_instance.lookout import Lookout
 from cross_instance.protocol import Rejoins
+from cross_instance.reloading import Reloading
 from cross_instance.rules.operations import (
+    CLUSTER,
+    FOREVER,
     SECOND,
     Configured,
     Duplicate,
@@ -46,7 +49,7 @@ from cross_instance.workload import OwnWork
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cross_instance.config import Settings
+    from cross_instance.config import LiveSettings, Settings
     from cross_instance.rules.operations import Operation
     from cross_instance.stores.base import Permit, Store
 
@@ -63,7 +66,7 @@ class Membership:
     def __init__(
         self,
         instance_id: str,
-        settings: Settings,
+        live: LiveSettings,
         address: str,
         open_store: Callable[[], Store],
         *,
@@ -72,19 +75,20 @@ class Membership:
         cwd: str = "",
     ) -> None:
         self.instance_id = instance_id
-        self.settings = settings
+        self.live = live
         self.address = address
         self.incarnation = 0
         self.seqs = count(1)
         self.users: set[object] = set()
         self.waiters: set[Permit] = set()
-        self.accounts = Accounts(settings, instance_id)
+        self.accounts = Accounts(live.settings, instance_id)
         self.events = Events(instance_id)
         self.activity = Activity(self)
         self.fallback = Fallback(self)
         self.standing = Standing(address, self.events, self.fallback)
         self.work = OwnWork(self)
         self.waiting = LongWaits(self.events)
+        self.reloading = Reloading(self)
         self._guessed: set[str] = set()
         self._named = instance_id
         self._forked = False
@@ -95,6 +99,11 @@ class Membership:
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force; some of them may change while it is joined (`reloading`)."""
+        return self.live.settings
 
     # --- joining and leaving ---------------------------------------------------------------------------------
 
@@ -164,9 +173,8 @@ class Membership:
         caps = self.accounts.caps
         self.accounts = Accounts(self.settings, self._named, reserves=not self._forked)
         self.accounts.caps = caps
-        cluster = self.accounts.cluster_publication(joined.incarnation)
-        if cluster is not None:
-            self.standing.report(self.store.run(cluster))
+        if self.settings.cluster_spec() is not None:
+            self.standing.report(self.store.run(self.accounts.publication(joined.incarnation, CLUSTER)))
         self.incarnation = joined.incarnation
         self.standing.taken_over = None
 
@@ -263,6 +271,7 @@ class Membership:
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
         self.work, self.activity = OwnWork(self), Activity(self)
+        self.reloading = Reloading(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)
@@ -285,9 +294,9 @@ class Membership:
             self.publish(account)
 
     def publish(self, account: str) -> None:
-        """Publish one account anew. Raises `StoreUnavailable`."""
+        """Publish what the settings say of an account, or of the limit across all. Raises `StoreUnavailable`."""
         configured = self.run(self.accounts.publication(self.incarnation, account))
-        if isinstance(configured, Configured):
+        if isinstance(configured, Configured) and account != CLUSTER:
             self.learn(account, configured)
 
     def run(self, op: Operation[R]) -> R:
@@ -318,6 +327,11 @@ class Membership:
         pulse = self._pulse
         if pulse is not None:
             pulse.later(op, until)
+
+    def awake_for(self) -> int:
+        """For how long this machine has been awake as far as this instance knows, in µs."""
+        pulse = self._pulse
+        return FOREVER if pulse is None else pulse.awake_for()
 
     def begin_waiting(self, permit: Permit) -> None:
         """A permit waits from now on: watch the neighbours."""

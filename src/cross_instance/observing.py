@@ -17,7 +17,6 @@ from cross_instance.status import instance_status, limits_of, status_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cross_instance.config import Settings
     from cross_instance.events import Event, Subscription
     from cross_instance.membership import Membership
     from cross_instance.rules.operations import World
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 class _Observing:
     """What both runtimes have in common."""
 
-    settings: Settings
     _membership: Membership
     _subscriptions: list[Subscription]
 
@@ -48,11 +46,11 @@ class Observing(_Observing):
 
     def status(self) -> Status:
         """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return status_of(self._membership, self.settings, self._world())
+        return status_of(self._membership, self._world())
 
     def limits(self) -> tuple[Limit, ...]:
         """The limits in force, each with its source, and those configured for accounts that are not in use."""
-        return limits_of(self._world(), self.settings)
+        return limits_of(self._world(), self._membership.settings)
 
     def pi_instance_status(self) -> dict[str, Any]:
         """The status in the form of the user guide (Example 4)."""
@@ -81,11 +79,11 @@ class AsyncObserving(_Observing):
 
     async def status(self) -> Status:
         """How this instance and the store stand; a store out of reach is part of the answer, not an error."""
-        return status_of(self._membership, self.settings, await self._world())
+        return status_of(self._membership, await self._world())
 
     async def limits(self) -> tuple[Limit, ...]:
         """The limits in force, each with its source, and those configured for accounts that are not in use."""
-        return limits_of(await self._world(), self.settings)
+        return limits_of(await self._world(), self._membership.settings)
 
     async def pi_instance_status(self) -> dict[str, Any]:
         """The status in the form of the user guide (Example 4)."""

@@ -19,7 +19,7 @@ from cross_instance.events import SETTINGS_IGNORED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cross_instance.config import Settings
+    from cross_instance.config import LiveSettings
     from cross_instance.membership import Membership
 
 
@@ -41,15 +41,15 @@ _shared: WeakValueDictionary[Identity, Membership] = WeakValueDictionary()
 _sharing = threading.Lock()
 
 
-def share(identity: Identity, settings: Settings, make: Callable[[], Membership]) -> Membership:
+def share(identity: Identity, live: LiveSettings, make: Callable[[], Membership]) -> Membership:
     """The one membership of this process with this identity; while it has no user, the newest settings hold."""
     with _sharing:
         found = _shared.get(identity)
         if found is None:
             found = _shared[identity] = make()
         elif not found.users:
-            found.settings = settings
-        elif found.settings != settings:
+            found.live = live
+        elif found.settings != live.settings:
             text = f"instance {identity.instance_id} is in use with other settings in this process; those hold"
             found.events.tell(SETTINGS_IGNORED, text, settings=[])
         return found

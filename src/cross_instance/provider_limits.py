@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.config import account_names, load_settings, reload_limits_of
+from cross_instance.config import account_names, load_settings
 from cross_instance.coordinator import this_process
+from cross_instance.errors import ConfigError
 from cross_instance.providers.presets import KNOWN
 from cross_instance.rules.operations import CLUSTER, Kind, Snapshot, World
 from cross_instance.rules.patterns import most_specific
@@ -119,21 +120,20 @@ def list_providers() -> tuple[str, ...]:
 
 
 def reload_limits() -> None:
-    """Read the configured limits, weights and reserves again, and put them in force at once.
+    """Read the files of settings again, and put in force at once what has changed in them.
 
-    Only where this process is registered is there something to renew; everything else of the configuration holds until
-    the next start.
+    A running process does so by itself with each heartbeat. What was given as an argument stays. Only where this
+    process is registered is there something to renew. Raises `ConfigError` where the files are wrong; then what was in
+    force before stays so. Raises `StoreUnavailable`.
     """
     runtime = this_process.runtime
     if runtime is None:
         load_settings()
         return
-    settings = reload_limits_of(runtime.settings)
-    runtime.settings = settings
     member = runtime._membership
-    member.settings = settings
-    member.accounts.take(settings)
-    member.republish()
+    member.reloading.look()
+    if member.live.problem is not None:
+        raise ConfigError(member.live.problem)
 
 
 def format_limits_summary(provider: str | None = None) -> str:

@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
-from cross_instance.config import account_names, check_arguments, full_address, load_settings, without_password
+from cross_instance.config import (
+    LiveSettings,
+    account_names,
+    check_arguments,
+    full_address,
+    sources_of,
+    without_password,
+)
 from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
@@ -69,45 +76,54 @@ class _Runtime(Generic[PermitT]):
         **overrides: Any,
     ) -> None:
         if settings is None:
-            settings = load_settings(project_dir, **overrides)
+            live = LiveSettings.of(sources_of(project_dir, **overrides))
         elif overrides:
             raise TypeError(f"settings are given; {', '.join(overrides)} would have no effect")
+        else:
+            live = LiveSettings(settings)
+        settings = live.settings
         address = store if isinstance(store, str | Path) else None
         check_arguments(instance_id=instance_id, account=account, store=address)
-        self.settings = settings
         self.account = account or settings.account
         """The account that is used where `permit` names none."""
         self.calibration = Calibration()
         """What is learned about the tokens of this runtime's requests."""
-        self._location, self._given = self._where(store)
+        self._location, self._given = self._where(store, settings)
         self._named = instance_id or settings.instance_id
-        self._membership = self._find_membership(self._named, session_id, project_dir)
+        self._membership = self._find_membership(live, session_id, project_dir)
         self._closed = False
         self._subscriptions: list[Subscription] = []
-        if not settings.enabled:
+        if not self.settings.enabled:
             text = "cross-instance coordination is switched off: every request passes at once"
             self._membership.events.tell(events.COORDINATION_OFF, text)
 
-    def _where(self, store: str | Path | Store | None) -> tuple[str, Store | None]:
+    @staticmethod
+    def _where(store: str | Path | Store | None, settings: Settings) -> tuple[str, Store | None]:
         """The store's address, and the store where it was given ready made."""
         if store is not None and not isinstance(store, str | Path):
             return f"{type(store).__name__} {id(store):#x}", store
-        return full_address(store or self.settings.store or self.settings.runtime_dir), None
+        return full_address(store or settings.store or settings.runtime_dir), None
 
-    def _find_membership(self, instance_id: str | None, session_id: str, project_dir: Path | str | None) -> Membership:
-        identity = Identity(str(self.settings.runtime_dir), self._location, instance_id or make_instance_id(session_id))
-        given = self._given
+    def _find_membership(self, live: LiveSettings, session_id: str, project_dir: Path | str | None) -> Membership:
+        settings, given = live.settings, self._given
+        instance_id = self._named or make_instance_id(session_id)
+        identity = Identity(str(settings.runtime_dir), self._location, instance_id)
         make = partial(
             Membership,
-            identity.instance_id,
-            self.settings,
+            instance_id,
+            live,
             without_password(self._location),
-            partial(open_store, self._location, self.settings) if given is None else lambda: given,
+            partial(open_store, self._location, settings) if given is None else lambda: given,
             owns_store=given is None,
             session_id=session_id,
             cwd="" if project_dir is None else str(Path(project_dir).absolute()),
         )
-        return share(identity, self.settings, make)
+        return share(identity, live, make)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force. Where they were loaded here, they follow their files while it is joined."""
+        return self._membership.settings
 
     @property
     def instance_id(self) -> str:
@@ -171,8 +187,9 @@ class Runtime(TaskMethods, Locking, Observing, CoordinatorEvents, HttpClients, _
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
     `Store`, which then remains its owner's to close. `account`: whose limits are used where `permit` names none.
-    `settings` are what `load_settings` gives; without them they are loaded for `project_dir` (None: the working
-    folder), and any setting may be given by its name, `providers={...}`. `session_id` is shown to others.
+    `settings` are what `load_settings` gives, and stay as they are; without them they are loaded for `project_dir`
+    (None: the working folder) and follow their files (`reloading`), and any setting may be given by its name,
+    `providers={...}`. `session_id` is shown to others.
 
     Raises `ConfigError` where a setting is wrong. Joining raises `DuplicateInstance` where another live process has
     the instance id, and `StoreUnavailable` where the store cannot be used.

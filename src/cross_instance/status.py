@@ -83,8 +83,8 @@ class Status:
     `degraded` says what is wrong with the store, `share_left` for how many seconds permits still come from this
     instance's last fair share then (None: they come from the store), `shares` what that is, by account.
     `taken_over`: another process has this instance's id. `unseen`: why others of this machine cannot see at once when
-    it ends. `ignored`: settings that have no effect. `notices` is what the store had to say lately, `events` everything
-    that was told.
+    it ends. `ignored`: settings that have no effect. `config_problem`: what is wrong with the files of settings since
+    they were changed. `notices` is what the store had to say lately, `events` everything that was told.
     """
 
     instance_id: str
@@ -99,6 +99,7 @@ class Status:
     taken_over: str | None = None
     unseen: str | None = None
     ignored: tuple[str, ...] = ()
+    config_problem: str | None = None
     events: tuple[Event, ...] = ()
 
     @property
@@ -120,9 +121,9 @@ class Status:
         return {**camel_keys(plain), "shares": dict(self.shares)}
 
 
-def status_of(membership: Membership, settings: Settings, world: World | None) -> Status:
+def status_of(membership: Membership, world: World | None) -> Status:
     """How an instance of this process stands; `world`: what it sees in the store now."""
-    outage, standing = membership.fallback.outage, membership.standing
+    outage, standing, settings = membership.fallback.outage, membership.standing, membership.settings
     return Status(
         instance_id=membership.instance_id,
         incarnation=membership.incarnation,
@@ -136,6 +137,7 @@ def status_of(membership: Membership, settings: Settings, world: World | None) -
         taken_over=standing.taken_over,
         unseen=standing.unseen,
         ignored=tuple(entry.key for entry in settings.reserved()),
+        config_problem=membership.live.problem,
         events=tuple(membership.events.recent),
     )
 

@@ -14,7 +14,7 @@ from bench.measuring import Measurement, Role, Row, Scale, Subject, Target, inte
 from bench.picture import shown
 from bench.report import markdown, number
 from bench.results import Results, RowResult, merged
-from bench.rows import ROWS, contention, goodput, redis, task_recovery, task_sharing, task_storm, tasks
+from bench.rows import ROWS, contention, goodput, redis, reserves, task_recovery, task_sharing, task_storm, tasks
 from bench.strategies import STRATEGIES
 from click.testing import CliRunner
 
@@ -48,6 +48,8 @@ def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what only repeats the same code with another start of Python: strategies, agents, contenders."""
     monkeypatch.setattr(goodput, "STRATEGIES", STRATEGIES[:1])
     monkeypatch.setattr(goodput, "PARTS", PARTS[:2])
+    monkeypatch.setattr(reserves, "CREWS", (reserves.CREWS[0][:1],))
+    monkeypatch.setattr(reserves, "WAYS", reserves.WAYS[:1])
     monkeypatch.setattr(contention, "CONTENDERS", (FLOOR, ours.RUNTIME))
     monkeypatch.setattr(redis, "TOGETHER", (served.FLOOR_OF_BOTH, served.RUNTIME))
     monkeypatch.setattr(redis, "SIZES", (1, 2))

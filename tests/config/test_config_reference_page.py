@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cross_instance.config import NO_EFFECT, SETTINGS, Setting
-from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES
+from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES, is_live
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
@@ -75,6 +75,15 @@ def test_the_page_names_every_place_of_limits() -> None:
     assert {setting.key for setting in SETTINGS if setting not in {*GENERAL, *NAMED}} == {
         f"{place}.{limit.key}" for place in PLACES for limit in LIMITS
     }
+
+
+def test_the_page_says_what_can_change_while_a_process_runs() -> None:
+    words = ("- In force at once: ", "- From the next start of the process: ")
+    lines = (next(line for line in PAGE.splitlines() if line.startswith(start)) for start in words)
+    live, fixed = (set(re.findall(r"`([^`]+)`", line)) for line in lines)
+    assert fixed == {setting.key for setting in (*GENERAL, *NAMED) if not is_live(setting.path)}
+    changing = [setting for setting in SETTINGS if is_live(setting.path)]
+    assert live == {setting.path[0] for setting in changing} | {"baseUrls"}
 
 
 def test_every_variable_in_the_code_is_on_the_page_and_conversely() -> None:

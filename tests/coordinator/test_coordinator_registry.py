@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.coordinator.conftest import Join
+from tests.runtime.nets import beat_by_hand
 
 from cross_instance.coordinator import Coordinator
 from cross_instance.events import INSTANCE_REMOVED
@@ -93,8 +94,10 @@ def test_any_name_is_a_name(join: Join, tmp_path: Path, name: str) -> None:
 
 
 def test_a_pid_that_another_process_has_now_makes_nobody_alive(join: Join, store: Store, tmp_path: Path) -> None:
-    """The file of a dead instance names a pid that is in use: ours. Nobody holds its lock."""
+    """The file of a dead instance names a pid that is in use: ours. Nobody holds its lock, also not to look at it."""
     one = join("a")
+    assert one.runtime is not None
+    beat_by_hand(one.runtime)
     stranger(store, "dead", machine(one), pid=os.getpid())
     folder = instances_folder(tmp_path / "runtime")
     (folder / file_name("dead")).write_bytes(b"{}")

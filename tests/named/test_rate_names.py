@@ -13,7 +13,7 @@ import pytest
 from tests.named.names import names_in, rows, snake
 
 from cross_instance import ConfigError, RateLimitExceeded, adaptive_rate, coordinator, provider_limits
-from cross_instance.config import load_settings, reload_limits_of
+from cross_instance.config import sources_of
 
 NAMES = [(module, name) for module, names in names_in("rate_names.txt").items() for name, _ in names]
 
@@ -107,9 +107,11 @@ def test_what_is_configured_anew_holds_at_once(project: Path) -> None:
 
 def test_what_was_given_as_an_argument_stays(tmp_path: Path) -> None:
     (tmp_path / ".pi").mkdir()
-    given = load_settings(tmp_path, environ={}, home=tmp_path, total_max_llm=3, providers={"openai": {"burst": 9}})
+    arguments = {"total_max_llm": 3, "providers": {"openai": {"burst": 9}}}
+    sources = sources_of(tmp_path, environ={}, home=tmp_path, **arguments)
+    given = sources.load()
     configure(tmp_path, openai={"requestsPerMinute": 200, "burst": 100})
-    renewed = reload_limits_of(given, environ={}, home=tmp_path)
+    renewed = sources.reload(given).settings
     assert renewed.providers["openai"].limits == {"requestsPerMinute": 200, "burst": 9}
     assert (renewed.total_max_llm, given.providers["openai"].limits) == (3, {"burst": 9})
 

@@ -234,13 +234,6 @@ class Target(NamedTuple):
 def call(folder: str, settings: dict[str, Any], targets: list[list[str]], times: int) -> None:
     """Call each target so many times, all at once, as an SDK's HTTP client does."""
 
-    async def one(client: Any, target: Target) -> None:
-        say("calling", target.provider)
-        body = {"model": target.model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
-        headers = {"authorization": f"Bearer {target.account}", "x-api-key": target.account}
-        response = await client.post(target.url, json=body, headers=headers)
-        say("answered", target.provider, response.status_code)
-
     async def life() -> None:
         async with AsyncRuntime(settings=settings_for(folder, settings)) as runtime, AsyncExitStack() as stack:
             clients = []
@@ -249,6 +242,44 @@ def call(folder: str, settings: dict[str, Any], targets: list[list[str]], times:
                 clients.append((await stack.enter_async_context(client), target))
             say("ready")
             await asyncio.to_thread(sys.stdin.readline)
-            await asyncio.gather(*(one(*client) for _ in range(times) for client in clients))
+            await asyncio.gather(*(_ask(*client) for _ in range(times) for client in clients))
+
+    asyncio.run(life())
+
+
+async def _ask(client: Any, target: Target) -> None:
+    say("calling", target.provider)
+    body = {"model": target.model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+    headers = {"authorization": f"Bearer {target.account}", "x-api-key": target.account}
+    response = await client.post(target.url, json=body, headers=headers)
+    say("answered", target.provider, response.status_code)
+
+
+def follow_files(
+    folder: str, names: list[str], target: list[str], times: int, at_once: bool, heartbeat_ms: int | None = None
+) -> None:
+    """Instances that are set up by the files in a folder and tell of each change: so many calls of each, on a line."""
+    os.environ["HOME"] = folder
+    goal = Target(*target)
+
+    async def calls(client: Any) -> None:
+        if at_once:
+            await asyncio.gather(*(_ask(client, goal) for _ in range(times)))
+            return
+        for _ in range(times):
+            await _ask(client, goal)
+
+    async def life() -> None:
+        async with AsyncExitStack() as stack:
+            clients = []
+            for name in names:
+                made = AsyncRuntime(name, project_dir=folder, heartbeat_interval_ms=heartbeat_ms)
+                runtime = await stack.enter_async_context(made)
+                runtime.subscribe(lambda event: say(event.kind))
+                client = runtime.http_client(goal.provider, account=goal.account, timeout=600)
+                clients.append(await stack.enter_async_context(client))
+            say("ready")
+            await asyncio.to_thread(sys.stdin.readline)
+            await asyncio.gather(*map(calls, clients))
 
     asyncio.run(life())

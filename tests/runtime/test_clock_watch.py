@@ -8,8 +8,8 @@ import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time
 
 from cross_instance import Runtime, events as kinds
-from cross_instance.clocks import JUMP, ClockWatch, Jump, steady_seconds
-from cross_instance.rules.operations import SECOND, Instant
+from cross_instance.clocks import JUMP, NAP, ClockWatch, Jump, steady_seconds
+from cross_instance.rules.operations import FOREVER, SECOND, Instant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 
 class Clocks:
     def __init__(self) -> None:
-        self.wall, self.steady = 1e9, 50.0
-        self.watch = ClockWatch(lambda: self.wall, lambda: self.steady)
+        self.wall, self.steady, self.awake = 1e9, 50.0, 20.0
+        self.watch = ClockWatch(lambda: self.wall, lambda: self.steady, lambda: self.awake)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass for all but the machine."""
+        self.wall += seconds
+        self.steady += seconds
 
     def after(self, seconds: float, wall: float) -> Jump:
         """What is seen when so much time has passed, by the wall clock `wall`."""
         self.steady += seconds
+        self.awake += seconds
         self.wall += wall
         return self.watch.look(Instant(round(self.steady * SECOND), 0))
 
@@ -38,8 +44,28 @@ def test_a_jump_is_told_once_with_its_size(jump: float) -> None:
 def test_slewing_and_sleep_are_no_jumps() -> None:
     clocks = Clocks()
     assert clocks.after(60, 60.03) == Jump()
-    assert clocks.after(8 * 3600, 8 * 3600) == Jump()
+    clocks.sleep(8 * 3600)
+    assert clocks.after(15, 15) == Jump(slept=8 * 3600)
+    assert clocks.after(15, 15) == Jump()
     assert abs(steady_seconds() - steady_seconds()) < JUMP
+
+
+def test_who_has_never_slept_has_always_been_awake() -> None:
+    clocks = Clocks()
+    clocks.after(15, 15)
+    assert clocks.watch.awake_for() == FOREVER
+
+
+def test_from_waking_on_the_time_awake_is_counted() -> None:
+    clocks = Clocks()
+    clocks.sleep(100)
+    assert clocks.watch.awake_for() == 0
+    clocks.after(15, 15)
+    assert clocks.watch.awake_for() == 15 * SECOND
+    clocks.sleep(NAP / 2)
+    assert clocks.watch.awake_for() == 15 * SECOND, "clocks are not read at once"
+    clocks.sleep(NAP)
+    assert clocks.watch.awake_for() == 0, "short naps add up"
 
 
 def test_a_store_whose_clock_runs_back_is_told() -> None:

@@ -25,6 +25,7 @@ from cross_instance.rules.operations import Instant, Operation
 from cross_instance.stores.redis.scripts import Script, Scripts
 from cross_instance.stores.redis.shared import Shared
 from cross_instance.stores.redis.store import AsyncRedisStore, RedisStore
+from cross_instance.stores.redis.wire import bulk
 
 PATIENCE = 30.0
 """Seconds after which a server that does not answer is broken: far longer than any machine is slow."""
@@ -145,10 +146,10 @@ class Clocked(Shared):
         super().__init__(url, Scripts(replaced={"clock": CLOCK}))
         self._clock = clock
 
-    def arguments(self, op: Operation[Any]) -> tuple[Script, tuple[Any, ...]]:
-        script, arguments = super().arguments(op)
-        at = self._clock()
-        return script, (*arguments, at.mono, at.wall)
+    def command(self, op: Operation[Any]) -> tuple[Script, bytes]:
+        script, command = super().command(op)
+        at, (count, rest) = self._clock(), command.split(b"\r\n", 1)
+        return script, b"*%d\r\n%b%b%b" % (int(count[1:]) + 2, rest, bulk(at.mono), bulk(at.wall))
 
     def now(self) -> int:
         return self._clock().mono

@@ -12,6 +12,7 @@ import platform
 import stat
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from cross_instance._version import __version__
@@ -19,14 +20,12 @@ from cross_instance.cli.looking import look, notices_of
 from cross_instance.config import load_settings, without_password
 from cross_instance.errors import ConfigError, StoreBusy, StoreUnavailable
 from cross_instance.lookout import is_alive
-from cross_instance.presence import this_boot
+from cross_instance.presence import SUFFIX, read_card, this_boot
 from cross_instance.rules.operations import SECOND
-from cross_instance.status import limits_of, place_of
 from cross_instance.stores.folder import NETWORK, WAY_OUT, filesystem_of, may_be_closed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from cross_instance.config import Settings
     from cross_instance.rules.operations import World
@@ -38,6 +37,8 @@ SDKS = {"openai": ((2, "httpx"), (3, "httpx2")), "anthropic": ((0, "httpx"), (1,
 
 BUILT = 1_700_000_000
 """A Unix time before this package was made: a clock that shows less is not set."""
+MOST_NAMED = 5
+"""Instances that a finding names."""
 SKEW = 2 * SECOND
 """µs that the store's clock may differ from this machine's."""
 
@@ -63,6 +64,8 @@ def every(store: str | None = None) -> Iterator[Check]:
     yield from _configuration(settings)
     folder = list(_folder(settings.runtime_dir))
     yield from folder
+    if all(check.level != "fail" for check in folder):
+        yield from _elsewhere(settings)
     if settings.store is None and any(check.name == "folder" and check.level != "ok" for check in folder):
         return
     yield from _store(settings)
@@ -180,6 +183,23 @@ def _damaged(folder: Path) -> Iterator[Check]:
             yield Check(name, "warn", f"{len(aside)} damaged {what} were set aside, the last one is {aside[-1]}", mend)
 
 
+def _elsewhere(settings: Settings) -> Iterator[Check]:
+    """Live instances of this machine that share their limits at another store."""
+    folder, here = settings.runtime_dir / "instances", address_of(settings)
+    cards = (card for path in sorted(folder.glob(f"*{SUFFIX}")) if (card := read_card(path)) is not None)
+    others = [card for card in cards if card.store not in {"", here} and is_alive(folder, card.instance_id)]
+    if others:
+        finding = ", ".join(f"{card.instance_id} ({card.store})" for card in others[:MOST_NAMED])
+        mend = "where they use the same accounts, give all processes the same store (PI_STORE)"
+        yield Check("instances", "warn", f"{len(others)} live here at another store: {finding}", mend)
+
+
+def address_of(settings: Settings) -> str:
+    """The store's address as instances tell it."""
+    address = settings.store or str(settings.runtime_dir)
+    return without_password(address) if "://" in address else str(Path(address).resolve())
+
+
 def _store(settings: Settings) -> Iterator[Check]:
     address = without_password(settings.store or str(settings.runtime_dir))
     try:
@@ -203,7 +223,13 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield from _beats(world)
         yield from _files(settings, world)
         yield from _notices(world)
-        yield from _sources(settings, world)
+        yield from _limits(settings, world)
+
+
+def _limits(settings: Settings, world: World) -> Iterator[Check]:
+    from cross_instance.cli.limit_checks import findings
+
+    yield from findings(settings, world)
 
 
 def _server(url: str) -> Iterator[Check]:
@@ -248,12 +274,3 @@ def _notices(world: World) -> Iterator[Check]:
     for notice in notices_of(world):
         mend = "make the configuration of all processes the same" if "conflict" in notice.topic else ""
         yield Check("notice", "warn", f"{notice.topic}: {notice.text}", mend)
-
-
-def _sources(settings: Settings, world: World) -> Iterator[Check]:
-    """Limits that nobody has confirmed."""
-    used = {place_of(node.node).provider for node in world.nodes} - {""}
-    guessed = sorted({limit.provider for limit in limits_of(world, settings) if limit.source == "guess"} & used)
-    for provider in guessed:
-        mend = f"set providers.{provider}.requestsPerMinute in .pi/config.json"
-        yield Check("limits", "warn", f"the limits of {provider} are guessed", mend)

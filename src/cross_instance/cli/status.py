@@ -30,6 +30,8 @@ INSTANCE_HEADINGS = ("instance", "pid", "host", "joined", "last beat", "held", "
 INSTANCE_NUMBERS = frozenset({1, 3, 4, 5, 6})
 ACCOUNT_HEADINGS = ("account", "model", "last 60 s", "held", "ghosts", "waiting", "guard", "paused")
 ACCOUNT_NUMBERS = frozenset({2, 3, 4, 5, 6, 7})
+SHARE_HEADINGS = ("instance", "account", "priority", "reserve", "last 60 s")
+SHARE_NUMBERS = frozenset({2, 3, 4})
 
 
 @click.command()
@@ -38,7 +40,8 @@ def status(*, as_json_: bool) -> None:
     """Show the instances, the accounts they share, and what must not stay silent.
 
     Held: permits for calls under way. Ghosts: slots of instances that fell silent, counted for a while because their
-    calls may still run. Guard: requests left unspent so that delays cause no 429.
+    calls may still run. Guard: requests left unspent so that delays cause no 429. Instances that have a priority or a
+    reserve are listed with both, as they are in force now.
     """
     settings = load_settings()
     world = look(settings)
@@ -100,6 +103,9 @@ def _lines(settings: Settings, world: World | None) -> Iterator[str]:
     if world.nodes:
         rows = [ACCOUNT_HEADINGS, *(_account_row(world, node) for node in world.nodes)]
         yield from ("", *columns(rows, ACCOUNT_NUMBERS))
+    shares = list(_share_rows(world))
+    if shares:
+        yield from ("", *columns([SHARE_HEADINGS, *shares], SHARE_NUMBERS))
     notices = [f"{notice.topic}: {notice.text}" for notice in notices_of(world)]
     notices += [f"{LIMITS_GUESSED}: nothing is known of the limits of {name}" for name in guessed_accounts(world)]
     notices += [f"{SETTINGS_IGNORED}: {entry.place} has no effect" for entry in settings.reserved()]
@@ -132,6 +138,16 @@ def _account_row(world: World, node: NodeState) -> tuple[str, ...]:
         str(max((limit.guard for limit in node.limits), default=0)),
         f"{pause / SECOND:.1f} s" if pause else "",
     )
+
+
+def _share_rows(world: World) -> Iterator[tuple[str, ...]]:
+    """Who has a priority or a reserve at an account."""
+    names = {instance.incarnation: instance.instance_id for instance in world.instances}
+    for node in world.nodes:
+        for flow in node.flows:
+            if flow.weight != 1 or flow.reserve:
+                name, label = names.get(flow.incarnation, ""), place_of(node.node).label
+                yield name, label, str(flow.weight), f"{flow.reserve}/min", str(flow.used)
 
 
 def ago(microseconds: int) -> str:

@@ -1,12 +1,14 @@
 """The configuration: the only reader of environment variables and files of settings.
 
 Data flows one way: `sources` reads and checks each source by the table in `schema` (whose value forms are in `forms`)
-→ `load` merges them → `settings` holds what is in force → `limits` turns it into what the rules apply.
+→ `load` merges them → `settings` holds what is in force → `limits` turns it into what the rules apply. `live` has a
+running process follow its files.
 """
 
 from cross_instance.config.forms import account_names
 from cross_instance.config.limits import greatest_burst
-from cross_instance.config.load import check_arguments, load_settings, reload_limits_of
+from cross_instance.config.live import LiveSettings
+from cross_instance.config.load import check_arguments, load_settings, sources_of
 from cross_instance.config.schema import SETTINGS, Setting
 from cross_instance.config.settings import (
     NO_EFFECT,
@@ -27,6 +29,7 @@ __all__ = [
     "Entry",
     "Instance",
     "Limits",
+    "LiveSettings",
     "Provider",
     "Setting",
     "Settings",
@@ -35,6 +38,6 @@ __all__ = [
     "full_address",
     "greatest_burst",
     "load_settings",
-    "reload_limits_of",
+    "sources_of",
     "without_password",
 ]

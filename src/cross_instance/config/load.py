@@ -3,13 +3,15 @@
 1. Strongest first: arguments, environment, the project's files, the user's files, defaults. Layers are merged key by
    key, down to the single limit of a single model; a list is replaced as a whole.
 2. Each source was checked by itself when it was read; here only what concerns several settings at once is.
+3. Read again while a process runs, only the files are: arguments, environment, working and home folder are those of the
+   start, and what cannot change then (`schema.is_live`) stays as it was.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from dataclasses import replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -22,6 +24,7 @@ from cross_instance.config.sources import (
     Found,
     argument_layer,
     environment_layer,
+    files_from,
     folder_layers,
     merged,
     project_folder,
@@ -35,9 +38,6 @@ if TYPE_CHECKING:
     from cross_instance.config.sources import KeyPath, Layer
 
 T = TypeVar("T")
-
-RELOADED = frozenset({"providers", "instances"})
-"""What can change while a process runs: the first parts of the settings' paths."""
 
 log = logging.getLogger("cross_instance")
 
@@ -57,42 +57,99 @@ def load_settings(
 
     Raises `ConfigError`.
     """
+    return sources_of(project_dir, environ=environ, home=home, **arguments).load()
+
+
+def sources_of(
+    project_dir: Path | str | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    home: Path | None = None,
+    **arguments: object,
+) -> Sources:
+    """Where settings come from, to be read more than once; see `load_settings`. Raises `ConfigError`."""
     try:
         home = Path.home() if home is None else home.absolute()
         here = Path.cwd()
-        start = here / os.path.normpath(project_dir or here)
-        project = project_folder(start, home)
-        folders = dict.fromkeys(folder for folder in (project, home) if folder is not None)
     except (OSError, RuntimeError) as error:
-        raise ConfigError(f"the project's or the home folder cannot be used: {error}") from error
-    given = merged(
-        [
-            argument_layer(arguments, here, home),
-            environment_layer(os.environ if environ is None else environ, here, home),
-            *(layer for folder in folders for layer in folder_layers(folder, home)),
-        ]
-    )
-    values = merged([given, _defaults(given, home)])
-    settings = _build(values, project or start)
+        raise _unusable(error) from error
+    given = [
+        argument_layer(arguments, here, home),
+        environment_layer(os.environ if environ is None else environ, here, home),
+    ]
+    return Sources(here / os.path.normpath(project_dir or here), home, merged(given))
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the settings of one process come from: what it was `given`, and the files of its project and user."""
+
+    start: Path
+    """Where the search for the project begins."""
+    home: Path
+    given: Layer = field(repr=False)
+
+    def files(self) -> tuple[Path, ...]:
+        """Every file that has a say, or would have if it existed."""
+        return files_from(self.start, self.home)
+
+    def load(self) -> Settings:
+        """Put the settings together. Raises `ConfigError`."""
+        values, project = self._read()
+        settings = _checked(values, project)
+        _tell_reserved(tuple(entry.place for entry in settings.reserved()))
+        return settings
+
+    def reload(self, before: Settings) -> Reloaded:
+        """What the files say now, where other settings were in force `before`. Raises `ConfigError`."""
+        values, project = self._read()
+        _checked(values, project)
+        known = before._values
+        differing = sorted(p for p in {*values, *known} if _value(values, p) != _value(known, p))
+        live = {path: found for path, found in values.items() if schema.is_live(path)}
+        fixed = {path: found for path, found in known.items() if not schema.is_live(path)}
+        return Reloaded(
+            settings=_checked({**live, **fixed}, before.project_dir),
+            changed=tuple(".".join(path) for path in differing if schema.is_live(path)),
+            waiting=tuple(".".join(path) for path in differing if not schema.is_live(path)),
+        )
+
+    def _read(self) -> tuple[Layer, Path]:
+        """Every value, and the project's folder. Raises `ConfigError`."""
+        try:
+            project = project_folder(self.start, self.home)
+        except (OSError, RuntimeError) as error:
+            raise _unusable(error) from error
+        folders = dict.fromkeys(folder for folder in (project, self.home) if folder is not None)
+        read = [layer for folder in folders for layer in folder_layers(folder, self.home)]
+        given = merged([self.given, *read])
+        return merged([given, _defaults(given, self.home)]), project or self.start
+
+
+@dataclass(frozen=True)
+class Reloaded:
+    """What another reading of the files gave: the `settings` that can be in force now, the keys whose values have
+    `changed` in them, and the keys `waiting` for the next start of the process."""
+
+    settings: Settings
+    changed: tuple[str, ...]
+    waiting: tuple[str, ...]
+
+
+def _unusable(error: Exception) -> ConfigError:
+    return ConfigError(f"the project's or the home folder cannot be used: {error}")
+
+
+def _checked(values: Layer, project: Path) -> Settings:
+    """The settings that values make. Raises `ConfigError` where they contradict each other."""
+    settings = _build(values, project)
     _check(settings, values)
-    _tell_reserved(tuple(entry.place for entry in settings.reserved()))
     return settings
 
 
-def reload_limits_of(
-    settings: Settings, *, environ: Mapping[str, str] | None = None, home: Path | None = None
-) -> Settings:
-    """The same settings with what the project's and the user's files now say of providers and instances.
-
-    What was given as an argument stays. Raises `ConfigError`.
-    """
-    given = {path: found for path, found in settings._values.items() if found.origin == "argument"}
-    fresh = load_settings(settings.project_dir, environ=environ, home=home)
-    values = {path: found for path, found in settings._values.items() if path[0] not in RELOADED}
-    values |= {path: found for path, found in merged([given, fresh._values]).items() if path[0] in RELOADED}
-    renewed = replace(settings, providers=_providers(values), instances=_instances(values), _values=values)
-    _check(renewed, values)
-    return renewed
+def _value(values: Layer, path: KeyPath) -> object:
+    found = values.get(path)
+    return None if found is None else found.value
 
 
 @cache

@@ -295,6 +295,18 @@ SETTINGS: tuple[Setting[Any], ...] = (
 )
 """Every setting there is."""
 
+_LIVE = {setting.path for setting in (TOTAL_MAX_LLM, WORK_STEALING, AGEING)}
+_LIVE_BRANCHES = {"adaptiveRateControl", "instances", "providers"}
+
+
+def is_live(path: tuple[str, ...]) -> bool:
+    """Whether a setting can change while a process runs: limits, how they are learned, weights, reserves, the queue.
+
+    The others say who the instance is and where it is found: they hold until the process starts anew.
+    """
+    return path in _LIVE or (path[0] in _LIVE_BRANCHES and path[-1] != BASE_URLS.path[-1])
+
+
 Branch = dict[str, "Setting[Any] | Branch"]
 """The paths as a tree; a key in angle brackets stands for any name."""
 

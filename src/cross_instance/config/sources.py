@@ -72,6 +72,12 @@ def project_folder(start: Path, home: Path) -> Path | None:
     return None
 
 
+def files_from(start: Path, home: Path) -> tuple[Path, ...]:
+    """The files that are read, or would be if they existed, where the search begins at `start`."""
+    folders = dict.fromkeys((start, *start.parents, home))
+    return tuple(folder / name for folder in folders for name in (CONFIG_FILE, LIMITS_FILE))
+
+
 def folder_layers(folder: Path, home: Path) -> list[Layer]:
     """The two files of a `.pi` folder, the stronger first; a missing file is an empty layer."""
     return [_config_file(folder, home), _limits_file(folder, home)]

@@ -13,7 +13,7 @@ from cross_instance.coordinator.seat import config_of
 from cross_instance.coordinator.shares import Shares
 from cross_instance.coordinator.views import info_of, info_seems_alive, lives
 from cross_instance.heartbeat import sweep
-from cross_instance.rules.operations import Snapshot, Sweep
+from cross_instance.rules.operations import Snapshot
 
 USUAL_TIMEOUT_MS = 60_000
 
@@ -43,7 +43,7 @@ class Registry(Shares):
         if member is not None:
             world = member.run(Snapshot())
             here = [one for one in world.instances if one.machine == member.machine]
-            sweep(member, Sweep(tuple(one.incarnation for one in here if not lives(member, one, world))))
+            sweep(member, (one.incarnation for one in here if not lives(member, one, world)))
 
     def cleanup_queue_states(self) -> None:
         """Remove who fell silent, and their queues with them.
@@ -52,7 +52,7 @@ class Registry(Shares):
         """
         member = self._member()
         if member is not None:
-            sweep(member, Sweep())
+            sweep(member)
 
     def cleanup_expired_locks(self) -> None:
         """Remove who fell silent, and free their locks with them.

@@ -12,7 +12,7 @@ from cross_instance.rules.operations import CLUSTER, FOREVER
 from cross_instance.rules.tables import MAX_NAME
 
 if TYPE_CHECKING:
-    from cross_instance.rules.operations import Acquire, Configure, Costs, Instant, Join, Lock, Settle
+    from cross_instance.rules.operations import Acquire, Configure, Costs, Instant, Join, Lock, Settle, Sweep
 
 MOST_UNITS = (1 << 30) - 1
 MOST_WEIGHT = 1_000_000
@@ -74,6 +74,11 @@ def lock(op: Lock) -> None:
     """The resource's name and the time to live."""
     name("resource", op.resource)
     within("ttl", op.ttl, 1, FOREVER // 2)
+
+
+def sweep(op: Sweep) -> None:
+    """The time awake."""
+    within("awake", op.awake, 0, FOREVER)
 
 
 def name(what: str, text: str) -> None:

@@ -275,10 +275,15 @@ class Swept(Result, frozen=True, kw_only=True):
 
 class Sweep(Operation[Swept], frozen=True):
     """Remove the `dead` incarnations (known dead from the kernel: their slots return at once), instances silent
-    beyond their timeout (their slots become ghosts), and what has expired."""
+    beyond their timeout (their slots become ghosts), and what has expired.
+
+    `awake`: for how long the caller's machine has been awake, in µs. Nobody counts as silent to whom has slept for a
+    part of the timeout: they may have slept together, on a store whose clock went on.
+    """
 
     lengthy: ClassVar[bool] = True
     dead: tuple[int, ...] = ()
+    awake: int = FOREVER
 
 
 class Configured(Result, frozen=True, kw_only=True):

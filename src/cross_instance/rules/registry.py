@@ -4,7 +4,8 @@
 2. An instance known dead from the kernel lost its sockets: its slots return at once.
 3. An instance silent beyond its timeout may still have calls running: its slots become ghosts, counted for a grace.
    Its incarnation is fenced: it can no longer acquire or settle until it joins anew.
-4. Silence is measured on the store's clock, which stands still while the machine sleeps.
+4. Silence is measured on the store's clock. The embedded store's stands still while the machine sleeps; where a
+   server's goes on, who has just slept itself removes nobody for silence: beats missed while it was awake count.
 5. The tasks that an instance ran go back to where it took them from.
 6. Who leaves, dies or is replaced with very many waiters is removed in steps, oldest first; nothing is granted to it
    in between.
@@ -160,10 +161,11 @@ def leave(tables: Tables, op: Leave, at: Instant) -> Left:
 
 
 def sweep(tables: Tables, op: Sweep, at: Instant) -> Swept:
-    """Decide a `Sweep`."""
+    """Decide a `Sweep`. Raises `ValueError` for a figure that cannot be stored."""
+    checks.sweep(op)
     ledger = Ledger(tables, at)
     removed, room, more = [], STEP, False
-    for incarnation, instance, certain in _lost(ledger, op.dead):
+    for incarnation, instance, certain in _lost(ledger, op):
         removal = remove(ledger, incarnation, certain=certain, most=room)
         more = not removal.gone
         if more:
@@ -182,21 +184,23 @@ def sweep(tables: Tables, op: Sweep, at: Instant) -> Swept:
     )
 
 
-def _lost(ledger: Ledger, dead: tuple[int, ...]) -> Iterator[tuple[int, Instance, bool]]:
+def _lost(ledger: Ledger, op: Sweep) -> Iterator[tuple[int, Instance, bool]]:
     """Who has to be removed, and whether it is certainly dead. Each is to be gone before the next one is asked for."""
-    for incarnation in dead:
+    for incarnation in op.dead:
         instance = ledger.instance(incarnation)
         if instance is not None:
             yield incarnation, instance, True
-    while (silent := _silent(ledger)) is not None:
+    while (silent := _silent(ledger, op.awake)) is not None:
         yield silent, ledger.live_instance(silent), False
 
 
-def _silent(ledger: Ledger) -> int | None:
+def _silent(ledger: Ledger, awake: int) -> int | None:
+    """Who has been silent for longest, to one who has been awake for so long."""
     found = ledger.tables.first(BEAT)
     if found is None or int.from_bytes(found[0][1:9]) > ledger.now:
         return None
-    return unpack_one(found[0][9:])[0]  # type: ignore[no-any-return]  # struct's results are untyped
+    silent: int = unpack_one(found[0][9:])[0]
+    return silent if ledger.live_instance(silent).timeout <= awake else None
 
 
 class Removal(NamedTuple):

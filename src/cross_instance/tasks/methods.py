@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from cross_instance.config import Settings
     from cross_instance.membership import Membership
     from cross_instance.runtime import AsyncRuntime, Runtime
     from cross_instance.stores.base import AsyncStore, Store
@@ -43,7 +42,6 @@ DRAIN_SIGNALS = (signal.SIGTERM,)
 class _TaskMethods:
     """What both runtimes have in common."""
 
-    settings: Settings
     account: str
     _membership: Membership
     _location: str
@@ -88,8 +86,7 @@ class _TaskMethods:
             raise ValueError(f"concurrency is a number from 1 to {MOST_SLOTS:,}, not {concurrency}")
         if not self._kinds.by_name:
             raise ValueError("no function is registered: decorate one with `runtime.task(...)`")
-        steals = self.settings.work_stealing if steal is None else steal
-        return Job(concurrency, steals, own_tags(tags), micros("drain_timeout", drain_timeout), until_idle)
+        return Job(concurrency, steal, own_tags(tags), micros("drain_timeout", drain_timeout), until_idle)
 
     async def _serve(self, store: AsyncStore, job: Job, signals: Collection[signal.Signals]) -> None:
         if self._worker is not None:
@@ -178,7 +175,7 @@ class TaskMethods(_TaskMethods):
 
     async def _work(self, job: Job, signals: Collection[signal.Signals]) -> None:
         given = self._given
-        own = open_async_store(self._location, self.settings) if given is None else ThreadedStore(given)
+        own = open_async_store(self._location, self._membership.settings) if given is None else ThreadedStore(given)
         store = AsyncSteadyStore(own, self._membership.fallback)
         try:
             await self._serve(store, job, signals)

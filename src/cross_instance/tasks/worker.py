@@ -48,10 +48,11 @@ _at_work: WeakKeyDictionary[Membership, int] = WeakKeyDictionary()
 
 
 class Job(NamedTuple):
-    """What a worker was asked to do. `drain_timeout` in µs; `tags` without those of the kinds."""
+    """What a worker was asked to do. `steal` None: as the settings in force say; `drain_timeout` in µs; `tags` without
+    those of the kinds."""
 
     concurrency: int
-    steal: bool
+    steal: bool | None
     tags: tuple[str, ...]
     drain_timeout: int
     until_idle: bool
@@ -226,7 +227,8 @@ class Worker:
             self._next_permit()
         self._unanswered = True
         most, tags = min(self._free, MOST_CLAIMED), (*self._kinds.tags(), *self._job.tags)
-        claimed = await self._run(Claim(*self._permit, most, self._job.steal, self._pace.min_gain, tags))
+        steals = self._membership.settings.work_stealing if self._job.steal is None else self._job.steal
+        claimed = await self._run(Claim(*self._permit, most, steals, self._pace.min_gain, tags))
         self._unanswered = False
         if not isinstance(claimed, Claimed):
             return None

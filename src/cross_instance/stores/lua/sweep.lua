@@ -5,7 +5,7 @@
 
 local tables = require "tables"
 
-local dead = cmsgpack.unpack(ARGV[1])[1]
+local dead, awake = unpack(cmsgpack.unpack(ARGV[1]))
 tables.open()
 
 local admission = require "admission"
@@ -25,10 +25,12 @@ local function remove(incarnation, certain)
   return is_gone
 end
 
+-- Who has been silent for longest, to one who has been awake for so long.
 local function next_silent()
   local key = tables.first("b")
   if not key or tables.number_at(key, 2) > ledger.now then return nil end
-  return tables.number_at(key, 10)
+  local silent = tables.number_at(key, 10)
+  return ledger.instance(silent).timeout <= awake and silent or nil
 end
 
 for _, incarnation in ipairs(dead) do

@@ -57,10 +57,10 @@ def decide(shared: Shared, op: Operation[R]) -> Flow[R]:
     Raises `StoreUnavailable`; `ConfigError` where the server refuses the store's settings at its first answer;
     `ValueError` where the operation's figures are refused.
     """
-    script, arguments = shared.arguments(op)
+    script, command = shared.command(op)
     if not shared.proven:
         yield from prove(shared)
-    reply, repeated = yield from _answered(shared, pack("EVALSHA", script.sha, *arguments), script)
+    reply, repeated = yield from _answered(shared, command, script)
     return shared.received(op, reply, repeated=repeated)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Acquire, Claim, Fenced, GetTask, Join, Joined, Left, Result
@@ -23,7 +23,7 @@ from cross_instance.stores.redis.address import parse
 from cross_instance.stores.redis.scripts import Script, Scripts
 from cross_instance.stores.redis.servers import Servers
 from cross_instance.stores.redis.wakeups import Listener
-from cross_instance.stores.redis.wire import NAMES, Names, decode, decode_wake, encode
+from cross_instance.stores.redis.wire import NAMES, Names, bulk, decode, decode_wake, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,13 @@ WAITING = frozenset({Acquire, Claim, GetTask})
 """The operations that wait for a wake."""
 FRESH = 10_000_000
 """µs for which the best estimate of the server's clock holds; clocks drift apart and may be set."""
+
+
+class Call(NamedTuple):
+    """What all calls for one kind of operation have in common: the script, and the command up to its two arguments."""
+
+    script: Script
+    begin: bytes
 
 
 class Shared:
@@ -55,6 +62,7 @@ class Shared:
         self.abandoned = False
         self._scripts = scripts or Scripts()
         self._names = Names(self.address.namespace)
+        self._calls: dict[type[Operation[Any]], Call] = {}
         self._nonces: dict[int, str] = {}
         self._listened: set[int] = set()
         self._listener = Listener(self.servers, self._heard, self.mailboxes.rouse)
@@ -63,15 +71,19 @@ class Shared:
 
     # --- operations ------------------------------------------------------------------------------------------
 
-    def arguments(self, op: Operation[Any]) -> tuple[Script, tuple[Any, ...]]:
-        """An operation's script, and what follows its name: the number of keys, the keys, the arguments.
-
-        Raises `ValueError` where figures cannot be stored.
-        """
+    def command(self, op: Operation[Any]) -> tuple[Script, bytes]:
+        """An operation's script, and the command that has it decided. Raises `ValueError` for what cannot be stored."""
         kind = type(op)
-        script, keys = self._scripts[NAMES[kind]], self._names.keys_of(kind)
+        call = self._calls.get(kind)
+        if call is None:
+            call = self._calls[kind] = self._call_of(kind)
         nonce = self._nonces.get(getattr(op, "incarnation", 0), "")
-        return script, (len(keys), *keys, encode(op), nonce)
+        return call.script, b"%b%b%b" % (call.begin, bulk(encode(op)), bulk(nonce))
+
+    def _call_of(self, kind: type[Operation[Any]]) -> Call:
+        script, keys = self._scripts[NAMES[kind]], self._names.keys_of(kind)
+        begin: tuple[str | int, ...] = ("EVALSHA", script.sha, len(keys), *keys)
+        return Call(script, b"*%d\r\n%b" % (len(begin) + 2, b"".join(map(bulk, begin))))
 
     def received(self, op: Operation[R], reply: object, *, repeated: bool) -> R:
         """The result in a reply. Wakes for waiters of this process are delivered."""
@@ -146,8 +158,12 @@ class Shared:
         self._listener.abandon()
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock of this machine that goes on while it sleeps, as the server's does (macOS's CLOCK_MONOTONIC does so)."""
+
+
 def _local() -> int:
-    return time.monotonic_ns() // 1000
+    return time.clock_gettime_ns(_CLOCK) // 1000
 
 
 _guard = threading.RLock()

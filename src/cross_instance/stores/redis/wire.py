@@ -59,6 +59,7 @@ _CHECKS: dict[type[Operation[Any]], Callable[[Any], None]] = {
     ops.Steal: lambda op: checks.within("seq", op.seq, 0, EXACT - 1),
     ops.Configure: lambda op: checks.configure(op, Instant(0, 0)),
     ops.Lock: checks.lock,
+    ops.Sweep: checks.sweep,
 }
 _ACQUIRE = struct.Struct("<8dBBdI").pack
 _SETTLE = struct.Struct("<ddBBdddddd").pack
@@ -89,11 +90,13 @@ class Names:
 
 def pack(*parts: bytes | str | int) -> bytes:
     """A command as the server reads it (RESP: an array of byte strings)."""
-    packed = [b"*%d\r\n" % len(parts)]
-    for part in parts:
-        data = part if isinstance(part, bytes) else str(part).encode()
-        packed.append(b"$%d\r\n%b\r\n" % (len(data), data))
-    return b"".join(packed)
+    return b"*%d\r\n%b" % (len(parts), b"".join(map(bulk, parts)))
+
+
+def bulk(part: bytes | str | int) -> bytes:
+    """One byte string of a command."""
+    data = part if isinstance(part, bytes) else str(part).encode()
+    return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
 def _acquire(op: ops.Acquire) -> bytes:
@@ -137,6 +140,25 @@ def _workload(workload: Workload) -> tuple[msgspec.Raw, int, list[Any]]:
     return _opaque(kept), workload.pending, entries
 
 
+def _heartbeat(op: ops.Heartbeat) -> bytes:
+    workload = None if op.workload is None else _workload(op.workload)
+    return _encode((op.incarnation, op.broadcast, op.told, workload))
+
+
+def _configure(op: ops.Configure) -> bytes:
+    spec = _opaque(msgspec.structs.replace(op.spec, origin=""))
+    return _encode((op.incarnation, op.account, op.spec.origin, spec, op.weight, op.reserve))
+
+
+_ENCODERS: dict[type[Operation[Any]], Callable[[Any], bytes]] = {
+    ops.Acquire: _acquire,
+    ops.Settle: _settle,
+    ops.Heartbeat: _heartbeat,
+    ops.Configure: _configure,
+    **task_wire.ENCODERS,
+}
+
+
 def encode(op: Operation[Any]) -> bytes:
     """An operation for its script. Raises `ValueError` where its figures cannot be stored."""
     kind = type(op)
@@ -146,20 +168,8 @@ def encode(op: Operation[Any]) -> bytes:
     for number in (getattr(op, "incarnation", 0), getattr(op, "seq", 0), *getattr(op, "dead", ())):
         if not 0 <= number < _NUMBERS:
             raise ValueError(f"{kind.__name__}: {number} is no number of an incarnation or request")
-    encoder = task_wire.ENCODERS.get(kind)
-    if encoder is not None:
-        return encoder(op)
-    if isinstance(op, ops.Acquire):
-        return _acquire(op)
-    if isinstance(op, ops.Settle):
-        return _settle(op)
-    if isinstance(op, ops.Heartbeat):
-        workload = None if op.workload is None else _workload(op.workload)
-        return _encode((op.incarnation, op.broadcast, op.told, workload))
-    if isinstance(op, ops.Configure):
-        spec = _opaque(msgspec.structs.replace(op.spec, origin=""))
-        return _encode((op.incarnation, op.account, op.spec.origin, spec, op.weight, op.reserve))
-    return _encode(_astuple(op))
+    encoder = _ENCODERS.get(kind)
+    return _encode(_astuple(op)) if encoder is None else encoder(op)
 
 
 def decode(reply: object) -> Result:

@@ -80,6 +80,21 @@ def the_silent_leave_ghosts(scene: Scene) -> None:
 
 
 @law(Need.CLOCK)
+def who_has_just_woken_takes_no_silence_for_death(scene: Scene) -> None:
+    """Machines may sleep together while the store's clock goes on: beats missed while the reaper was awake count."""
+    silent, dead = scene.instance("s", slots(2)), scene.instance("d", slots(2))
+    held = silent.hold()
+    scene.pass_time(8 * 3_600 * SECOND)
+    for awake in (0, TIMEOUT - 1):
+        require(scene.run(Sweep(awake=awake)).removed == (), f"nobody is silent to one awake for {awake} µs")
+    require(scene.run(Sweep((dead.incarnation,), awake=0)).removed == ("d",), "whom the kernel knows dead is removed")
+    require(isinstance(silent.beat(), Beaten), "the other one has slept, too")
+    require(held.settle().known, "and has lost nothing")
+    scene.pass_time(TIMEOUT)
+    require(scene.run(Sweep(awake=TIMEOUT)).removed == ("s",), "who stays silent is removed a timeout later")
+
+
+@law(Need.CLOCK)
 def a_beat_keeps_alive(scene: Scene) -> None:
     """Each beat starts the timeout anew, and an instance may set its own."""
     actor = scene.instance("a", slots(1))

@@ -15,6 +15,7 @@ import msgspec
 from cross_instance.rules.operations import (
     CLUSTER,
     DAY,
+    FOREVER,
     MINUTE,
     SECOND,
     AccountSpec,
@@ -294,7 +295,8 @@ class Crowd:
         )
 
     def _sweep(self) -> Sweep:
-        return Sweep((self._anyone(),) if self.random.random() < 0.15 else ())
+        awake = self.random.choice((FOREVER, FOREVER, FOREVER, self.random.randrange(90 * SECOND)))
+        return Sweep((self._anyone(),) if self.random.random() < 0.15 else (), awake)
 
     def _lock(self) -> Lock:
         resource, token = self.random.randrange(3), self.random.randrange(3)

@@ -26,7 +26,7 @@ from cross_instance.errors import CrossInstanceError
 from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
 from cross_instance.journal import Journal
-from cross_instance.rules.operations import Outcome, Snapshot
+from cross_instance.rules.operations import Outcome
 from cross_instance.shared_sights import SharedSights
 from cross_instance.sights import label_of
 
@@ -235,7 +235,7 @@ class Activity:
         if self._membership.fallback.outage is not None:
             return None
         try:
-            return self._membership.run(Snapshot(counts=False))
+            return self._membership.look()
         except CrossInstanceError as error:
             self._membership.standing.note_trouble(error)
             return None

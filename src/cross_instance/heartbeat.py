@@ -85,6 +85,8 @@ class Pulse:
         self._unsent: deque[Late] = deque()
         self._clocks = ClockWatch()
         self._stopping = False
+        self.working = threading.RLock()
+        """Held while it does something; who looks at the store beside it takes turns, for one connection is enough."""
         self._dozing = False
         self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
 
@@ -159,7 +161,8 @@ class Pulse:
 
     def _safely(self, duty: Callable[[], None]) -> None:
         try:
-            duty()
+            with self.working:
+                duty()
         except (DuplicateInstance, InstanceFenced) as error:
             self._membership.standing.note_taken_over(str(error))
         except (CrossInstanceError, OSError) as error:

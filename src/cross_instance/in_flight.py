@@ -24,7 +24,7 @@ from cross_instance.dynamic_parallelism import machine
 from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.ledger import group_node
-from cross_instance.rules.operations import Kind, Outcome, Snapshot
+from cross_instance.rules.operations import Kind, Outcome
 from cross_instance.sights import label_of
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class InFlight:
     def _begin(self, place: Place, just_ended: int) -> Cap | None:
         """Begin with what was in flight: what still is, by all instances, and what has ended since."""
         try:
-            world = self._membership.run(Snapshot(counts=False))
+            world = self._membership.look()
         except CrossInstanceError as error:
             self._membership.standing.note_trouble(error)
             return None

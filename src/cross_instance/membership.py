@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 import uuid
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -40,6 +41,7 @@ from cross_instance.rules.operations import (
     Leave,
     Removing,
     Result,
+    Snapshot,
 )
 from cross_instance.standing import Standing
 from cross_instance.steady import SteadyStore
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cross_instance.config import LiveSettings, Settings
-    from cross_instance.rules.operations import Operation
+    from cross_instance.rules.operations import Operation, World
     from cross_instance.stores.base import Permit, Store
 
 log = logging.getLogger("cross_instance")
@@ -321,6 +323,12 @@ class Membership:
         result = self.store.insist(op)
         self.standing.answered(result)
         return result
+
+    def look(self) -> World:
+        """Look at the store, in turn with the heartbeat thread. Raises `StoreUnavailable`."""
+        pulse = self._pulse
+        with nullcontext() if pulse is None else pulse.working:
+            return self.run(Snapshot(counts=False))
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""

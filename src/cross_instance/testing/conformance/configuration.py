@@ -56,8 +56,7 @@ def the_strictest_configuration_holds(scene: Scene) -> None:
 
 @law()
 def what_overloads_have_shown_holds_for_all(scene: Scene) -> None:
-    """Slots that one instance learned hold where they are fewer than what is configured or guessed, in groups too, as
-    long as it lives, and are no conflict."""
+    """Slots that one instance learned hold for all where they are fewer, in groups too, as long as it lives."""
     measured = slots(3, Source.LEARNED)
     scene.instance("a", slots(5), groups={"big": ()})
     hit = Actor(scene, "b")

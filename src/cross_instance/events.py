@@ -40,6 +40,10 @@ STORE_RECOVERED = "store-recovered"
 """The store can be used again. `seconds` it took, `permits` granted meanwhile."""
 LIMITS_GUESSED = "limits-guessed"
 """Nothing is known of an account's limits. `account`."""
+LIMIT_LEARNED = "limit-learned"
+"""What is known of a hidden limit has changed, by more than a twentieth."""
+LIMITS_RESET = "limits-reset"
+"""The project's file of learned limits was removed: they are forgotten. `nodes`."""
 CLOCK_JUMPED = "clock-jumped"
 """The wall clock was set. `seconds` by which."""
 MACHINE_SLEPT = "machine-slept"
@@ -88,6 +92,11 @@ INSTANCE_CONNECTED = "instance-connected"
 """Another instance came. `connected`: its id."""
 INSTANCE_DISCONNECTED = "instance-disconnected"
 """Another instance went, whichever way. `disconnected`: its id."""
+
+
+def level_of(topic: str) -> int:
+    """The level at which a store's notice is logged: what is learned is no trouble."""
+    return logging.INFO if topic == LIMIT_LEARNED else logging.WARNING
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Heartbeat: one thread per membership that keeps it alive and does what must not wait for its callers.
 
-1. It beats at the configured interval, and removes with each beat who fell silent while this machine was awake. Then it
-   keeps the instance's lock file; trouble with that is no trouble with the store, and stops no beat. As often it looks
-   whether the files of settings have changed (`reloading`).
+1. It beats at the configured interval, and removes with each beat who fell silent while this machine was awake; what
+   was learned of limits since the last one is made durable. Then it keeps the instance's lock file; trouble with that
+   is no trouble with the store, and stops no beat. As often it looks whether the files of settings have changed
+   (`reloading`).
 2. While somebody in this process waits for a permit, or watches who comes and goes, it looks for dead processes of this
    machine four times a second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
@@ -29,6 +30,7 @@ import msgspec
 from cross_instance import events
 from cross_instance.clocks import ClockWatch
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
+from cross_instance.learned import LearnedFile
 from cross_instance.presence import file_name
 from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
@@ -87,11 +89,15 @@ class Pulse:
         self._stopping = False
         self.working = threading.RLock()
         """Held while it does something; who looks at the store beside it takes turns, for one connection is enough."""
+        self._unkept = False
+        self._learned = LearnedFile(membership)
+        self._incarnation = membership.incarnation
         self._dozing = False
         self._thread = threading.Thread(target=self._run, name="cross-instance-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin to beat."""
+        self._incarnation = self._membership.incarnation
         self._thread.start()
         self._membership.activity.start()
 
@@ -102,6 +108,7 @@ class Pulse:
         with suppress(RuntimeError):  # the process was interrupted while the thread was started
             self._thread.join()
         self._membership.activity.stop()
+        self._learned.part(self._incarnation)
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Take over an operation; it is sent at once, and again until the store has answered.
@@ -178,6 +185,13 @@ class Pulse:
             self._membership.keep_presence()
         self.look()
         self._membership.fallback.refresh()
+        self._safely(self._keep_learned)
+
+    def _keep_learned(self) -> None:
+        self._learned.look()
+        if self._unkept:
+            self._learned.keep(self._incarnation)
+            self._unkept = False
 
     def _beat(self) -> None:
         membership = self._membership
@@ -185,6 +199,8 @@ class Pulse:
         beaten = membership.run(Heartbeat(incarnation))
         if isinstance(beaten, Fenced):
             membership.rejoin(incarnation)
+        else:
+            self._unkept, self._incarnation = beaten.unkept, incarnation
         self._look_at_clocks(beaten.at)
         sweep(self._membership)
 

@@ -27,7 +27,7 @@ log = logging.getLogger("cross_instance")
 
 COORDINATOR_LOG = "coordinator.log"
 ADAPTIVE_LOG = "adaptive-rate-controller.log"
-ADAPTIVE = frozenset({events.REQUESTS_REJECTED, events.LIMIT_CHANGED, "limit-learned", "limits-reset"})
+ADAPTIVE = frozenset({events.REQUESTS_REJECTED, events.LIMIT_CHANGED, events.LIMIT_LEARNED, events.LIMITS_RESET})
 """The kinds of events that tell of rates and 429s."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from cross_instance.events import INSTANCE_TAKEN_OVER, KEPT, PRESENCE_UNUSABLE
+from cross_instance.events import INSTANCE_TAKEN_OVER, KEPT, PRESENCE_UNUSABLE, level_of
 
 if TYPE_CHECKING:
     from cross_instance.degraded import Fallback
@@ -52,7 +52,7 @@ class Standing:
         """Tell what a result has to say; the same thing once."""
         for notice in result.notices:
             if notice not in self._noticed:
-                self._events.tell(notice.topic, notice.text)
+                self._events.tell(notice.topic, notice.text, level_of(notice.topic))
             self._noticed[notice] = None
         while len(self._noticed) > KEPT:
             self._noticed.pop(next(iter(self._noticed)), None)

@@ -201,14 +201,17 @@ def _at_first(spec: LimitSpec) -> int:
 
 
 def _limit(place: Place, of: LimitState | LimitSpec, available: int, used: int | None) -> Limit:
+    amount, period = of.amount, 0 if of.kind is Kind.CONCURRENCY else of.period
+    if of.source is Source.LEARNED and period > MINUTE:
+        amount, period = max(1, round(amount * MINUTE / period)), MINUTE
     return Limit(
         provider=place.provider,
         account=place.account,
         model=place.pattern,
         kind=of.kind.value,
-        amount=of.amount,
+        amount=amount,
         burst=of.burst,
-        period=0.0 if of.kind is Kind.CONCURRENCY else of.period / SECOND,
+        period=period / SECOND,
         source=of.source.value,
         available=available,
         used=used,
@@ -222,6 +225,18 @@ def _order(limit: Limit) -> tuple[Any, ...]:
 def _rank(provider: str) -> tuple[int, str]:
     """Well-known providers first, in their usual order."""
     return KNOWN.index(provider) if provider in KNOWN else len(KNOWN), provider
+
+
+# --- what was learned ----------------------------------------------------------------------------------------------
+
+
+def learned_of(world: World, accounts: Sequence[str]) -> dict[str, Any]:
+    """What was learned of accounts and their model groups by 429s, as plain data with camelCase keys."""
+    return {
+        node.node: camel_keys(node.learned)
+        for node in world.nodes
+        if node.learned is not None and node.learned.rejected and node.node.partition("#")[0] in accounts
+    }
 
 
 # --- one instance --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from tests.cli.commands import Place
 
 from cross_instance.cli.demo import demo
 from cross_instance.cli.demo.figures import ProcessFigures, RunFigures, percentiles, summary
+from cross_instance.cli.demo.hidden import Search
 from cross_instance.cli.demo.scene import PARTS, Ended, ceiling, own_files
 from cross_instance.cli.demo.view import picture, table_text
 from cross_instance.cli.processes import DemoError, started
@@ -132,6 +133,18 @@ def test_nobody_but_the_loop_collects_the_exit_codes(monkeypatch: pytest.MonkeyP
 
     for turns in range(8):
         asyncio.run(interrupted(turns))
+
+
+def test_it_finds_a_hidden_limit_and_ends_clean(place: Place) -> None:
+    """A short run: what it says agrees with itself. Whether the limit is found by then is the machine's business."""
+    with place.start("demo", "--hidden", "--seconds", "4", "--json") as process:
+        out, err = process.communicate(timeout=240)
+    search = msgspec.json.decode(out, type=Search)
+    assert process.returncode == (0 if search.found is not None else 1)
+    assert (search.limit, search.seconds) == (300, 4.0)
+    assert search.moments[-1].accepted > 0
+    assert "Traceback" not in err
+    assert place.left_behind() == []
 
 
 # --- figures and words ---------------------------------------------------------------------------------------------

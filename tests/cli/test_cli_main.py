@@ -61,7 +61,7 @@ def test_the_version(place: Place) -> None:
         (["--nope"], "No such option '--nope'; see cross-instance --help"),
         (["frobnicate"], "No such command 'frobnicate'; see cross-instance --help"),
         (["limits", "--nope"], "No such option '--nope'; see cross-instance limits --help"),
-        (["limits", "extra"], "Got unexpected extra argument (extra); see cross-instance limits --help"),
+        (["doctor", "extra"], "Got unexpected extra argument (extra); see cross-instance doctor --help"),
         (["demo", "--seconds", "0"], "Invalid value for '--seconds': 0.0 is not in the range 1<=x<=600"),
     ],
 )

@@ -12,14 +12,6 @@ from cross_instance.config.schema import GENERAL, LIMITS, NAMED, PLACES, is_live
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "configuration.md").read_text(encoding="utf-8")
-ADAPTIVE = {
-    "enabled": "enabled",
-    "mode": "mode",
-    "reduction_factor": "reductionFactor",
-    "recovery_factor": "recoveryFactor",
-    "min_requests_per_minute": "minRequestsPerMinute",
-    "max_requests_per_minute": "maxRequestsPerMinute",
-}
 VARIABLE = re.compile(r"\bPI_[A-Z]+(?:_[A-Z]+)*\b")
 
 
@@ -47,7 +39,6 @@ def test_what_has_no_effect_is_reserved_and_nothing_else_is() -> None:
     attributes = {
         "coordinator_port": "coordinatorPort",
         "coordinator_addr": "coordinatorAddr",
-        **{f"adaptive.{name}": f"adaptiveRateControl.{key}" for name, key in ADAPTIVE.items()},
     }
     assert {setting.key for setting in SETTINGS if setting.reserved} == set(attributes.values())
     used = "\n".join(

@@ -8,6 +8,7 @@ import pytest
 
 from cross_instance.config import Adaptive, Settings, load_settings, without_password
 from cross_instance.errors import ConfigError
+from cross_instance.rules.operations import Learning
 
 GUIDE_FILE = """{
   "crossInstance": {
@@ -138,6 +139,24 @@ def test_the_mode_that_was_chosen_goes_before_the_factors(tmp_path: Path) -> Non
     given = {"mode": "estimate", "reductionFactor": 0.5}
     assert load(tmp_path, adaptive_rate_control=given).adaptive.mode == "estimate"
     assert load(tmp_path, adaptive_rate_control={"recoveryFactor": 1.5}).adaptive.mode == "simple"
+
+
+@pytest.mark.parametrize(
+    ("given", "learning"),
+    [
+        ({}, Learning()),
+        ({"enabled": False}, None),
+        ({"reductionFactor": 0.5}, Learning(simple=True, reduction=500_000)),
+        ({"recoveryFactor": 1.5}, Learning(simple=True, recovery=1_500_000)),
+        ({"mode": "simple"}, Learning(simple=True)),
+        ({"minRequestsPerMinute": 10, "maxRequestsPerMinute": 90}, Learning(lowest=10_000, highest=90_000)),
+        ({"predictive": True}, Learning(predicts=True)),
+    ],
+)
+def test_accounts_say_how_their_limits_are_learned(
+    tmp_path: Path, given: dict[str, object], learning: Learning | None
+) -> None:
+    assert load(tmp_path, adaptive_rate_control=given).account_spec("openai").learning == learning
 
 
 def test_settings_do_not_change(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, caplog: pyte
 
 
 def test_a_runtime_writes_what_it_did_when_it_leaves_at_the_latest(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, providers={"acme": {"requestsPerMinute": 60, "burst": 10}})
+    limits, unlearned = {"requestsPerMinute": 60, "burst": 10}, {"enabled": False}
+    settings = settings_in(tmp_path, providers={"acme": limits}, adaptive_rate_control=unlearned)
     with Runtime("one", store=Timeline(), settings=settings) as runtime:
         for _ in range(3):
             with runtime.permit("acme", "m-1"):

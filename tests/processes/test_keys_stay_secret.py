@@ -109,7 +109,7 @@ def test_what_uses_keys_writes_them_nowhere(place: Place, refusing: str) -> None
 
 @pytest.mark.parametrize(
     "store",
-    [f"redis://me:{URL_SECRETS[1]}@127.0.0.1:1/0", f"http://127.0.0.1:1/?token={URL_SECRETS[2]}"],
+    [f"redis://me:{URL_SECRETS[1]}@127.0.0.1:1/0?patience=0.1", f"http://127.0.0.1:1/?token={URL_SECRETS[2]}"],
     ids=["password", "token"],
 )
 def test_what_a_store_s_address_hides_is_shown_nowhere(tmp_path: Path, store: str) -> None:

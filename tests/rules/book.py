@@ -15,7 +15,7 @@ import msgspec
 from tests.rules.support import place_of
 
 from cross_instance.rules import records
-from cross_instance.rules.operations import CLUSTER, Costs, Kind, Outcome, Settle
+from cross_instance.rules.operations import CLUSTER, Costs, Kind, Outcome, Settle, Source
 from cross_instance.rules.records import State
 from cross_instance.rules.tables import NODE, PERMIT
 
@@ -88,6 +88,7 @@ class Book:
         self.nodes: dict[str, Node] = {}
         self._before: dict[str, Node] = {}
         self.histories: dict[tuple[str, Kind], History] = {}
+        self._relearned: set[tuple[str, Kind]] = set()
         self._charges: dict[Name, list[tuple[str, Kind, Charge]]] = {}
         self.granted: list[Name] = []
         self.returned: list[Name] = []
@@ -106,13 +107,20 @@ class Book:
                 self._charge(name, new, at)
 
     def _note_figures(self) -> None:
-        """A limit whose figures changed is another limit: its history begins anew."""
+        """A limit whose figures changed is another limit: its history begins anew.
+
+        Where it was a grant that changed what is learned, what the operation granted before belongs to the old figures:
+        then it begins with the next operation.
+        """
         present = {}
+        self._relearned = set()
         for node_name, node in self.nodes.items():
             for limit in node.limits:
                 figures = (limit.amount, limit.burst, limit.period, limit.anchor)
                 history = self.histories.get((node_name, limit.kind))
                 if history is None or history.figures != figures:
+                    if history is not None and Source.LEARNED in (history.limit.source, limit.source):
+                        self._relearned.add((node_name, limit.kind))
                     history = History(figures, limit)
                 history.limit = limit
                 present[node_name, limit.kind] = history
@@ -123,7 +131,7 @@ class Book:
         self._charges[name] = []
         for node in path_of(permit):
             for limit in self.nodes[node].limits:
-                if limit.kind is not Kind.CONCURRENCY:
+                if limit.kind is not Kind.CONCURRENCY and (node, limit.kind) not in self._relearned:
                     charge = Charge(name, at, permit.costs[UNITS[limit.kind]])
                     self.histories[node, limit.kind].charges.append(charge)
                     self._charges[name].append((node, limit.kind, charge))

@@ -12,6 +12,7 @@ from cross_instance.rules.operations import (
     AccountSpec,
     Costs,
     Kind,
+    Learning,
     LimitSpec,
     Source,
     Told,
@@ -44,7 +45,16 @@ windows = st.builds(
 slot_limits = st.builds(LimitSpec, kind=st.just(Kind.CONCURRENCY), amount=st.integers(1, 3), period=st.just(0))
 limit_sets = st.lists(st.one_of(buckets, windows, slot_limits), max_size=3, unique_by=lambda spec: spec.kind).map(tuple)
 groups = st.dictionaries(st.sampled_from(("m-*", "m-large")), limit_sets, max_size=2).map(lambda g: tuple(g.items()))
-specs = st.builds(AccountSpec, limits=limit_sets, groups=groups, ageing=st.sampled_from((0, 0, SECOND)))
+learnings = st.none() | st.builds(
+    Learning,
+    simple=st.booleans(),
+    lowest=st.sampled_from((1_000, 5_000)),
+    highest=st.sampled_from((50_000, 1_000_000_000_000)),
+    predicts=st.booleans(),
+)
+specs = st.builds(
+    AccountSpec, limits=limit_sets, groups=groups, ageing=st.sampled_from((0, 0, SECOND)), learning=learnings
+)
 cluster_specs = st.builds(AccountSpec, limits=st.lists(slot_limits, min_size=1, max_size=1).map(tuple))
 costs = st.builds(
     Costs, requests=st.sampled_from((1, 1, 1, 2)), tokens=st.integers(0, 5), input_tokens=st.integers(0, 4)

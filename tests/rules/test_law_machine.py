@@ -38,6 +38,8 @@ from cross_instance.rules.operations import (
     Heartbeat,
     Join,
     Joined,
+    Keep,
+    Kept,
     Kind,
     Leave,
     Operation,
@@ -51,11 +53,12 @@ from cross_instance.rules.operations import (
     Stale,
     Sweep,
     Told,
+    Unlearn,
     Waiting,
 )
 from cross_instance.rules.patterns import most_specific
 from cross_instance.rules.records import State
-from cross_instance.rules.tables import INCARNATIONS, LOCK, NODE, TOLD
+from cross_instance.rules.tables import INCARNATIONS, KEPT, LEARNED, LOCK, NODE, TOLD
 from cross_instance.testing import FakeClock, ModelStore
 
 Epochs = tuple[int, int, int]
@@ -319,6 +322,14 @@ class Laws(RuleBasedStateMachine):
         held = [(client, seq) for client in self.clients for seq in client.held]
         return held[number % len(held)]
 
+    @rule(number=index, forget=st.booleans())
+    def keep_or_forget_what_was_learned(self, number: int, forget: bool) -> None:
+        client = self.living(number)
+        if forget:
+            self.run(Unlearn())
+        elif client is not None and isinstance(self.run(Keep(client.incarnation)), Kept):
+            assert self.run(Keep(client.incarnation)).nodes == ()
+
     @rule(number=index, what=st.sampled_from(("waiting", "held", "unknown")))
     def cancel(self, number: int, what: str) -> None:
         client = self.living(number)
@@ -463,7 +474,7 @@ class Laws(RuleBasedStateMachine):
         self.clock.advance(2 * GRACE)
         self.run(Sweep())
         kinds = {key[:1] for key, _ in self.store.tables.scan(b"")}
-        assert kinds <= {NODE, TOLD, LOCK, INCARNATIONS}, kinds
+        assert kinds <= {NODE, TOLD, LOCK, INCARNATIONS, LEARNED, KEPT}, kinds
         for name, node in self.book.nodes.items():
             assert (node.held, node.waiting, node.children) == (0, 0, []), name
 

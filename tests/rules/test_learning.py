@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, strategies as st
 
 from cross_instance.rules import learning_simple as simple
-from cross_instance.rules.learning import Learner, granted, header_told, new_learner, rejected, succeeded, timed_out
+from cross_instance.rules.learning import (
+    Learner,
+    granted,
+    header_told,
+    new_learner,
+    rejected,
+    row_of,
+    succeeded,
+    timed_out,
+)
 from cross_instance.rules.learning_concurrency import AT_CAP, Concurrency
 from cross_instance.rules.learning_risk import SLOT, Risk, counted, proactive_cut, risk, shares
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, WHOLE, Mark, Stamp
@@ -59,6 +68,14 @@ class TestWhoAnswers:
     def test_successes_above_them_or_only_far_below_mean_that_it_was_no_slots(self, highest: int) -> None:
         assert self.sampled(highest).slots.cap == 0
 
+    @pytest.mark.parametrize(("spread", "cap"), [(6, 400), (7, 0)])
+    def test_many_in_flight_lie_together_where_a_rate_would_not_keep_them(self, spread: int, cap: int) -> None:
+        record = hit(learner(60_000), 1_000, 20 * SECOND, held=400)
+        record = succeeded(record, Stamp(1_300, 30 * SECOND, held=396))
+        for number in range(1, 5):
+            record = hit(record, 1_000 + 500 * number, 20 * SECOND * (number + 1), held=400 - spread * (number == 2))
+        assert record.slots.cap == cap
+
     def test_an_echo_moves_nothing(self) -> None:
         record = hit(learner(), 50, 20 * SECOND)
         after = hit(record, 51, 20 * SECOND, moved=False)
@@ -74,16 +91,42 @@ class TestSlots:
         assert (record.slots.cap, record.requests.rate) == (38, 6_000 * UNIT)
 
     def test_one_far_below_the_cap_is_the_rates(self) -> None:
-        record = hit(self.capped(), 50, 20 * SECOND, held=40 * AT_CAP // WHOLE - 1)
+        record = hit(self.capped(highest=38, proven=38), 50, 20 * SECOND, held=40 * AT_CAP // WHOLE - 1)
         assert record.slots.cap == 40
         assert record.requests.rate < 6_000 * UNIT
+
+    def test_trials_after_a_rejection_at_the_cap_change_nothing_up_to_four(self) -> None:
+        record = hit(self.capped(highest=39, proven=39), 50, 20 * SECOND, held=39)
+        for number, held in enumerate((35, 31, 28, 26), 1):
+            assert row_of(record, Stamp(50 + number, 0)) == number
+            record = hit(record, 50 + number, 20 * SECOND + number * SECOND, held=held)
+            assert (record.slots.cap, record.requests.rate) == (39, 6_000 * UNIT)
+        assert row_of(record, Stamp(55, 0)) == 0
+        assert hit(record, 55, 30 * SECOND, held=24).requests.rate < 6_000 * UNIT
+
+    def test_until_something_succeeds_a_rejection_cuts_the_cap_again(self) -> None:
+        """Half of the slots are gone: after a pause as many are let in as there are now."""
+        record = hit(self.capped(highest=39, proven=39), 50, 20 * SECOND, held=39)
+        record = hit(record, 70, 28 * SECOND, held=20)
+        assert (record.slots.cap, record.requests.rate) == (20, 6_000 * UNIT)
+        record = succeeded(record, Stamp(80, MINUTE, held=18))
+        assert hit(record, 90, 2 * MINUTE, held=17).requests.rate < 6_000 * UNIT
 
     def test_a_success_at_the_cap_lifts_it(self) -> None:
         assert succeeded(self.capped(), Stamp(9, SECOND, held=44)).slots.cap == 45
 
+    def test_a_cap_that_is_overrun_without_having_grown_was_none(self) -> None:
+        record = self.capped(highest=39, proven=39, step=Mark(0, 0))
+        for number in range(1, 4):
+            assert record.slots.cap == 40
+            record = hit(record, 100 * number, MINUTE * number, held=40)
+        assert (record.slots.cap, record.slots.samples) == (0, (40,))
+        assert record.requests.rate < 6_000 * UNIT
+
     def test_what_went_before_a_rejection_was_heard_proves_nothing(self) -> None:
         record = rejected(self.capped(), 3 * SECOND, Stamp(9, SECOND, 40), 4 * SECOND, moved=True, told=False)
         assert succeeded(record, Stamp(11, 2 * SECOND, held=44)).slots.cap == 40
+        assert succeeded(record, Stamp(8, 0, held=44)).slots.cap == 40, "nor what went before it"
         assert succeeded(record, Stamp(99, 9 * SECOND, held=44)).slots.cap == 45
 
     def test_it_grows_by_doubling_steps_while_it_binds(self) -> None:

@@ -104,6 +104,10 @@ class TestBoundaries:
         record = hit(msgspec.structs.replace(begun(), rate=960 * UNIT), serial=100, at=29 * SECOND)
         assert (record.phase, record.rate) == (Phase.SEARCH, 200 * UNIT)
 
+    def test_a_rate_that_had_lasted_is_no_limit(self) -> None:
+        record = msgspec.structs.replace(begun(), rate=960 * UNIT, survived=480 * UNIT)
+        assert hit(record, serial=100, at=29 * SECOND).rate == 360 * UNIT
+
     def test_between_two_boundaries_lies_the_refill_rate(self) -> None:
         record = hit(cruising(end=None), serial=0, at=0)
         assert hit(record, serial=201, at=60 * SECOND).estimate == 200 * UNIT
@@ -244,3 +248,14 @@ def test_never_stuck_low(low: int) -> None:
         now, count = now + step, count + record.rate * step // MINUTE // UNIT + 1
         record = granted(record, now, count)
     assert record.rate > 100 * low
+
+
+@pytest.mark.parametrize("accepted", [1, 2])
+def test_the_first_block_does_not_go_on_for_ever(accepted: int) -> None:
+    """A limit far below the start, a second to wait each time, and one or two accepted in between."""
+    record, now, serial = msgspec.structs.replace(begun(), rate=960 * UNIT, survived=480 * UNIT), 29 * SECOND, 100
+    for _ in range(40):
+        record = rejected(record, now, Stamp(serial, now), now + SECOND, told=True)
+        now, serial = now + SECOND, serial + 1 + accepted
+    assert record.estimate <= 1.2 * accepted * 60 * UNIT
+    assert record.rate <= 1.2 * accepted * 60 * UNIT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from cross_instance.rules.operations import (
     Join,
     Joined,
     Kind,
+    Learning,
     LimitSpec,
     Operation,
     Outcome,
@@ -31,12 +32,17 @@ from cross_instance.rules.operations import (
     Result,
     Settle,
     Signals,
+    Source,
 )
 from cross_instance.rules.records import decode_node, encode
 from cross_instance.rules.tables import NODE
 from cross_instance.testing import DictTables, FakeClock
 from cross_instance.testing.clock import START_OF_2026
 from cross_instance.testing.conformance import Elapse, random_operations
+from cross_instance.testing.conformance.learning_storm import learning_operations
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def copied(tables: DictTables) -> DictTables:
@@ -93,9 +99,10 @@ class Both:
         return result
 
 
+@pytest.mark.parametrize("operations", [random_operations, learning_operations])
 @pytest.mark.parametrize("seed", range(8))
-def test_both_paths_agree_in_a_crowd(seed: int) -> None:
-    both, storm = Both(), random_operations(seed, 500)
+def test_both_paths_agree_in_a_crowd(seed: int, operations: Callable[[int, int], Any]) -> None:
+    both, storm = Both(), operations(seed, 500)
     step = next(storm)
     with contextlib.suppress(StopIteration):
         while True:
@@ -173,6 +180,17 @@ def test_both_paths_agree_when_the_guard_of_a_window_shrinks(before_the_end: int
     both.clock.advance(DAY - before_the_end)
     both.run(Settle(incarnation, 2))
     assert both.glances == 4
+
+
+@pytest.mark.parametrize("source", [Source.GUESS, Source.PRESET, Source.CONFIGURED])
+def test_both_paths_agree_where_the_last_slot_is_taken(source: Source) -> None:
+    """Slots that may grow are the learner's business then."""
+    both, incarnation = entered()
+    limits = (LimitSpec(Kind.REQUESTS, 600, 20, source=Source.PRESET), LimitSpec(Kind.CONCURRENCY, 3, source=source))
+    both.run(Configure(incarnation, "openai/default", AccountSpec(limits, learning=Learning())))
+    for seq in (1, 2, 3):
+        assert isinstance(both.run(Acquire(incarnation, seq, "openai/default", revision=1)), Granted)
+    assert both.glances == (2 if source is Source.GUESS else 3)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 300_000), st.integers(0, 400)), max_size=60))

@@ -5,7 +5,6 @@ A store that cannot be had (a server that is not installed) calls `missing`: a s
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -226,14 +225,6 @@ def test_the_suite_tells_which_laws_were_left_out() -> None:
 def test_the_asynchronous_suite_checks_both_kinds_of_law(ground: Ground) -> None:
     left_out = check_async_store(async_embedded(ground), named("all_or_nothing", "threads_take_turns"))
     assert [law.name for law in left_out] == ["threads_take_turns"]
-
-
-def test_the_page_on_stores_runs_as_written() -> None:
-    page = (Path(__file__).parents[2] / "docs/reference/stores.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        exec(block, {"print": lambda *_: None})
 
 
 def run_through(storm: Storm, store: ModelStore) -> Iterator[object]:

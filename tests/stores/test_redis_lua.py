@@ -7,6 +7,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 from tests.stores.redis_scripts import Scripted, without_glance
@@ -29,6 +30,7 @@ from cross_instance.rules.operations import (
     Instant,
     Join,
     Joined,
+    Keep,
     Kind,
     Leave,
     LimitSpec,
@@ -42,13 +44,16 @@ from cross_instance.rules.operations import (
     Source,
     Sweep,
     Told,
+    Unlearn,
     Unlock,
     Waiting,
     World,
 )
-from cross_instance.stores.redis.scripts import FIRST, LUA
+from cross_instance.rules.records import decode_node
+from cross_instance.rules.tables import NODE, named
+from cross_instance.stores.redis.scripts import FIRST, LUA, Scripts
 from cross_instance.stores.redis.wire import NAMES
-from cross_instance.testing import FakeClock
+from cross_instance.testing import FakeClock, ModelStore
 from cross_instance.testing.conformance import Elapse, random_operations
 from cross_instance.testing.conformance.mirror import Mirror
 from cross_instance.testing.conformance.storming import adds_up
@@ -123,6 +128,38 @@ def test_plain_traffic_is_answered_as_the_model_answers_it(client: redis.Redis, 
             mirror.run(Settle(done.incarnation, done.seq, usage=usage, delay=delay))
         if seq % 50 == 0:
             mirror.run(Snapshot())
+
+
+HEIGHTS = """
+local records = require "records"
+return cmsgpack.pack(records.read_node(redis.call("HGET", KEYS[1], ARGV[1])).limits[1].peaks)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bucket_remembers_the_same_heights(client: redis.Redis, seed: int) -> None:
+    """Also where what was given back has raised a later height above an earlier one."""
+    random, clock = Random(seed), FakeClock(0)
+    store, model = Scripted(client, clock=clock), ModelStore(clock)
+    heights = client.register_script(Scripts({"heights": HEIGHTS})["heights"].text)
+
+    def run(op: Operation[Any]) -> Any:
+        answer = store.run(op)
+        assert answer == model.run(op)
+        return answer
+
+    me = run(Join("one", "nonce", pid=1, machine="here", host="here", timeout=3_600 * SECOND)).incarnation
+    revision = run(Configure(me, ACCOUNT, AccountSpec((LimitSpec(Kind.REQUESTS, 333, 100),)))).revision
+    held: list[int] = []
+    for seq in range(1, 200):
+        clock.advance(random.choice((0, 20_000, 100_000, 400_000)))
+        if isinstance(run(Acquire(me, seq, ACCOUNT, revision=revision, timeout=0)), Granted):
+            held.append(seq)
+        while held and random.random() < 0.4:
+            run(random.choice((Cancel, Settle))(me, held.pop(random.randrange(len(held)))))
+        node = decode_node(model.tables.get(named(NODE, ACCOUNT)) or b"")
+        found: Any = heights(keys=[store.keys[0]], args=[named(b"n", ACCOUNT)])
+        assert msgspec.msgpack.decode(found) == [figure for peak in node.limits[0].peaks for figure in peak]
 
 
 def test_the_plain_case_is_decided_at_a_glance(client: redis.Redis) -> None:
@@ -329,6 +366,8 @@ def test_an_abandoned_namespace_goes_after_a_week(client: redis.Redis) -> None:
         Lock(5, "name", "token", SECOND),
         Unlock("name", "token"),
         Configure(5, ACCOUNT, AccountSpec()),
+        Keep(5),
+        Unlearn(),
     ],
     ids=lambda op: type(op).__name__,
 )

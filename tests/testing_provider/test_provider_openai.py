@@ -189,6 +189,17 @@ def test_no_headers_and_no_retry_after(serve: Callable[..., ProviderServer]) -> 
         with pytest.raises(openai.RateLimitError) as refused:
             client.chat.completions.create(model="gpt-4o", messages=HELLO)
     assert not [name for name in refused.value.response.headers if "ratelimit" in name or "retry" in name]
+    assert "Limit 1" in refused.value.message
+
+
+def test_a_refusal_that_names_no_limit(serve: Callable[..., ProviderServer]) -> None:
+    server = serve(limits=(Limit("requests", 1),), name_limits=False)
+    with client_of(server) as client:
+        client.chat.completions.create(model="gpt-4o", messages=HELLO)
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model="gpt-4o", messages=HELLO)
+    assert "Limit" not in refused.value.message
+    assert server.statistics().total.rejected == 1
 
 
 def test_a_request_too_large_for_its_limit(serve: Callable[..., ProviderServer]) -> None:

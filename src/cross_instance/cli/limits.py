@@ -1,16 +1,20 @@
-"""`cross-instance limits`, and `pi_model_limits` as the user guide prints it."""
+"""`cross-instance limits`, what was learned of them, and `pi_model_limits` as the user guide prints it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cross_instance.cli.explaining import explanations, text_of
 from cross_instance.cli.looking import as_json, columns, known_providers, look
 from cross_instance.config import load_settings
 from cross_instance.errors import ConfigError
+from cross_instance.rules.operations import Unlearn
 from cross_instance.spelling import camel_keys
 from cross_instance.status import Place, format_model_limits, limits_of
+from cross_instance.stores.urls import open_store
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
@@ -22,16 +26,23 @@ HEADINGS = ("account", "model", "limit", "amount", "at once", "available", "last
 NUMBERS = frozenset({3, 4, 5, 6})
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option("--provider", help="Show the limits of one provider only.")
+@click.option("--explain", is_flag=True, help="Tell what was configured, told and learned, and why.")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
-def limits(*, provider: str | None, as_json_: bool) -> None:
+@click.pass_context
+def limits(context: click.Context, *, provider: str | None, explain: bool, as_json_: bool) -> None:
     """Show the limits in force, their use by all instances, and where each comes from.
 
     Sources: configured, told by the provider, learned, preset, or a guess. An account that nobody uses at the moment
     is shown as it would be used.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings, world, provider = _look(provider)
+    if explain:
+        _explain(world, provider, as_json_=as_json_)
+        return
     found = limits_of(world, settings, provider)
     if as_json_:
         click.echo(as_json({"limits": [camel_keys(limit) for limit in found]}))
@@ -39,6 +50,33 @@ def limits(*, provider: str | None, as_json_: bool) -> None:
         click.echo("\n".join(columns([HEADINGS, *(_row(limit) for limit in found)], NUMBERS)))
     else:
         click.echo("No limit is configured or in use.")
+
+
+def _explain(world: World | None, provider: str | None, *, as_json_: bool) -> None:
+    explained = explanations(world, provider)
+    if as_json_:
+        click.echo(as_json({"limits": [camel_keys(one) for one in explained]}))
+    elif explained:
+        click.echo("\n\n".join(text_of(one) for one in explained))
+    else:
+        click.echo("No account has been used since the machine was started.")
+
+
+@limits.command()
+@click.argument("provider", required=False)
+@click.argument("model", required=False)
+def reset(provider: str | None, model: str | None) -> None:
+    """Forget what was learned of limits: of all, of a PROVIDER, or of the group of limits that a MODEL belongs to."""
+    settings = load_settings()
+    address = settings.store or str(settings.runtime_dir)
+    nodes: tuple[str, ...] = ()
+    if "://" in address or Path(address).exists():
+        store = open_store(address, settings)
+        try:
+            nodes = store.run(Unlearn(provider=(provider or "").lower(), model=model or "")).nodes
+        finally:
+            store.close()
+    click.echo(f"Forgotten: what was learned of {', '.join(nodes)}." if nodes else "Nothing was learned.")
 
 
 @click.command()

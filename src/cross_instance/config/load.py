@@ -209,6 +209,7 @@ def _build(values: Layer, project: Path) -> Settings:
             recovery_factor=value(schema.RECOVERY_FACTOR),
             min_requests_per_minute=optional(schema.MIN_RATE),
             max_requests_per_minute=optional(schema.MAX_RATE),
+            predictive=value(schema.PREDICTIVE),
         ),
         providers=_providers(values),
         instances=_instances(values),

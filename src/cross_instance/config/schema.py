@@ -177,42 +177,42 @@ ADAPTIVE_ENABLED = Setting(
     Switch(),
     "Whether limits are learned from the providers' answers.",
     default=True,
-    reserved=True,
 )
 ADAPTIVE_MODE = Setting(
     "adaptiveRateControl.mode",
     Choice(("estimate", "simple")),
     "`estimate` measures the limit between rejections; `simple` multiplies by the two factors.",
     unset='"estimate"; "simple" where one of the factors is set',
-    reserved=True,
 )
 REDUCTION_FACTOR = Setting(
     "adaptiveRateControl.reductionFactor",
     Between(0, 1),
     "What the rate is multiplied by after a 429, in mode `simple`.",
     default=0.9,
-    reserved=True,
 )
 RECOVERY_FACTOR = Setting(
     "adaptiveRateControl.recoveryFactor",
     Between(1, 10),
-    "What the rate is multiplied by after a success, in mode `simple`.",
+    "What the rate is multiplied by while requests succeed, once a second at most, in mode `simple`.",
     default=1.05,
-    reserved=True,
 )
 MIN_RATE = Setting(
     "adaptiveRateControl.minRequestsPerMinute",
     Integer(),
     "A learned rate never falls below this.",
     unset="no such bound",
-    reserved=True,
 )
 MAX_RATE = Setting(
     "adaptiveRateControl.maxRequestsPerMinute",
     Integer(),
     "A learned rate never rises above this.",
     unset="no such bound",
-    reserved=True,
+)
+PREDICTIVE = Setting(
+    "adaptiveRateControl.predictive",
+    Switch(),
+    "Whether the rate is also reduced beforehand, by up to a fifth, as the share of 429s of the last hour rises.",
+    default=False,
 )
 
 PRIORITY = Setting(
@@ -268,17 +268,9 @@ PLACES = (
 
 GENERAL: tuple[Setting[Any], ...] = (
     *(ENABLED, INSTANCE_ID, ACCOUNT, STORE, RUNTIME_DIR, PROFILE, TOTAL_MAX_LLM),
-    *(
-        HEARTBEAT_INTERVAL,
-        HEARTBEAT_TIMEOUT,
-        WORK_STEALING,
-        AGEING,
-        LOGGING,
-        LOG_FORMAT,
-        COORDINATOR_PORT,
-        COORDINATOR_ADDR,
-    ),
-    *(ADAPTIVE_ENABLED, ADAPTIVE_MODE, REDUCTION_FACTOR, RECOVERY_FACTOR, MIN_RATE, MAX_RATE),
+    *(HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, WORK_STEALING, AGEING, LOGGING, LOG_FORMAT),
+    *(COORDINATOR_PORT, COORDINATOR_ADDR),
+    *(ADAPTIVE_ENABLED, ADAPTIVE_MODE, REDUCTION_FACTOR, RECOVERY_FACTOR, MIN_RATE, MAX_RATE, PREDICTIVE),
 )
 """The settings whose paths hold no names."""
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from cross_instance.config import limits as to_limits, schema
 from cross_instance.providers import presets
-from cross_instance.rules.operations import AccountSpec, Kind, LimitSpec, Source
+from cross_instance.rules.learning_values import HIGHEST, UNIT, WHOLE
+from cross_instance.rules.operations import AccountSpec, Kind, Learning, LimitSpec, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -76,6 +77,21 @@ class Adaptive:
     recovery_factor: float
     min_requests_per_minute: int | None
     max_requests_per_minute: int | None
+    predictive: bool = False
+
+    def learning(self) -> Learning | None:
+        """The same as the rules take it; None: nothing is learned."""
+        if not self.enabled:
+            return None
+        highest = HIGHEST if self.max_requests_per_minute is None else self.max_requests_per_minute * UNIT
+        return Learning(
+            simple=self.mode == "simple",
+            reduction=min(WHOLE - 1, max(1, round(self.reduction_factor * WHOLE))),
+            recovery=max(WHOLE + 1, round(self.recovery_factor * WHOLE)),
+            lowest=min(highest, (self.min_requests_per_minute or 1) * UNIT),
+            highest=highest,
+            predicts=self.predictive,
+        )
 
 
 @dataclass(frozen=True)
@@ -145,6 +161,7 @@ class Settings:
             origin=self._sources(provider, account or self.account) or presets.preset(provider).source.value,
             ageing=self.ageing,
             spread=FIRST_SPREAD,
+            learning=self.adaptive.learning(),
         )
 
     def cluster_spec(self) -> AccountSpec | None:

@@ -16,12 +16,14 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from cross_instance.rules import usage
+from cross_instance.rules import learning_desk as learner, usage
+from cross_instance.rules.learning import Stamp
 from cross_instance.rules.ledger import Ledger, Path, group_node
 from cross_instance.rules.limits import BUCKETS, FREE, charge, hold_of, refill_reserve, uncharge
-from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Wake
+from cross_instance.rules.operations import CLUSTER, FOREVER, MINUTE, Kind, Source, Wake
 from cross_instance.rules.queue import Order, dequeue, enqueue, first_of_group, order_at, set_asleep
 from cross_instance.rules.records import Flow, Permit, State
+from cross_instance.rules.specs import rebuild
 from cross_instance.rules.tables import EXPIRY, HEAD, expiry_key, expiry_place, head_place, named
 
 if TYPE_CHECKING:
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 Candidate = tuple[Order, Permit]
 """A waiter and its place at the node that is being looked at."""
+
+GROWING = (Source.LEARNED, Source.GUESS)
+"""Where slots come from that may grow."""
 
 OFFER = 250_000
 """How long an offer stands, in µs."""
@@ -50,12 +55,33 @@ def charge_path(ledger: Ledger, path: Path, flow: Flow, permit: Permit) -> None:
         permit.reserved = True
         flow.level -= MINUTE
     permit.epochs = path[0][1].epochs
+    _stamp(ledger, path, permit)
+
+
+def _stamp(ledger: Ledger, path: Path, permit: Permit) -> None:
+    """Count a grant, and let the learner know where it wants to."""
+    first, changed = path[0][1], False
+    permit.stamp = (first.granted, ledger.now, first.held - 1, 0)
+    for name, node in path:
+        stamp = Stamp(node.granted, ledger.now, node.held - 1)
+        node.granted += 1
+        if name != CLUSTER and (node.watch <= ledger.now or _is_full(node)):
+            changed |= learner.granted(ledger, name, node, permit, stamp)
+    if changed:
+        rebuild(ledger, permit.account)
+
+
+def _is_full(node: Node) -> bool:
+    """Whether the last of slots is taken that are guessed or learned: that lets them grow."""
+    slots = (limit for limit in node.limits if limit.kind is Kind.CONCURRENCY and limit.source in GROWING)
+    return any(node.held >= limit.amount for limit in slots)
 
 
 def uncharge_path(ledger: Ledger, incarnation: int, permit: Permit) -> None:
     """Undo `charge_path`: the request was never sent."""
     for (_, node), marks in with_marks(ledger, permit):
         uncharge(node, permit.costs, marks)
+        node.granted -= 1
     flow = ledger.flow(permit.account, incarnation)
     if flow is not None:
         usage.uncount(flow, permit.arrival)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance.rules import (
     broadcasts,
+    learning_keeping,
     locks,
     operations as ops,
     permits,
@@ -39,6 +40,8 @@ RULES: dict[type[ops.Operation[Any]], Callable[[Tables, Any, ops.Instant], ops.R
     ops.Sweep: registry.sweep,
     ops.Configure: registry.configure,
     ops.Snapshot: snapshot,
+    ops.Keep: learning_keeping.keep,
+    ops.Unlearn: learning_keeping.unlearn,
     ops.Lock: locks.lock,
     ops.Unlock: locks.unlock,
     ops.Push: tasks.push,

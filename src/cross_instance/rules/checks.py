@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cross_instance.rules.learning_desk import factors
 from cross_instance.rules.limits import EXACT, new_limit, units_of
 from cross_instance.rules.operations import CLUSTER, FOREVER
 from cross_instance.rules.tables import MAX_NAME
@@ -64,6 +65,8 @@ def configure(op: Configure, at: Instant) -> None:
     for limits in (op.spec.limits, *(limits for _, limits in op.spec.groups)):
         for limit in limits:
             new_limit(limit, at)
+    if op.spec.learning is not None:
+        factors(op.spec.learning)
     within("spread", op.spec.spread, 0, FOREVER)
     within("ageing", op.spec.ageing, 0, FOREVER)
     within("weight", op.weight, 1, MOST_WEIGHT)

@@ -55,15 +55,22 @@ def new_learner(rate: int, now: int, serial: int = 0) -> Learner:
 
 
 def granted(
-    record: Learner, now: int, stamp: Stamp, tokens: Stamp | None = None, ceiling: int = HIGHEST, most_slots: int = 0
+    record: Learner,
+    now: int,
+    stamp: Stamp,
+    tokens: Stamp | None = None,
+    *,
+    ceiling: int = HIGHEST,
+    most_slots: int = 0,
+    most_tokens: int = HIGHEST,
 ) -> Learner:
-    """A request goes. `stamp` counts requests, `tokens` tokens; `ceiling` (requests) and `most_slots` are what the user
-    configured, 0 slots for none."""
+    """A request goes. `stamp` counts requests, `tokens` tokens; `ceiling` (requests), `most_slots` (0: none) and
+    `most_tokens` are what the user configured."""
     requests = rates.granted(record.requests, now, stamp.serial, ceiling)
     held = slots.granted(record.slots, now, stamp, most_slots)
     learned = record.tokens
     if learned is not None and tokens is not None:
-        learned = rates.granted(learned, now, tokens.serial)
+        learned = rates.granted(learned, now, tokens.serial, most_tokens)
     if requests is record.requests and held is record.slots and learned is record.tokens:
         return record
     return msgspec.structs.replace(record, requests=requests, slots=held, tokens=learned)
@@ -77,6 +84,8 @@ def succeeded(record: Learner, stamp: Stamp) -> Learner:
 
 def row_of(record: Learner, stamp: Stamp) -> int:
     """How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know."""
+    if slots.is_trial(record.slots, stamp.serial - record.requests.rejections):
+        return record.slots.trials + 1
     return next_row(record.requests, stamp)
 
 
@@ -98,30 +107,32 @@ def rejected(
         held = slots.echoed(record.slots, now)
         return msgspec.structs.replace(record, requests=echoed(record.requests, stamp), tokens=learned, slots=held)
     record = msgspec.structs.replace(record, epoch=record.epoch + 1)
-    if kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp)):
-        return _by_slots(record, now, stamp, named=kind is not None)
-    if kind in TOKENS and tokens is not None:
-        return _by_tokens(record, now, stamp, tokens, resume, told)
-    if kind is None and not row_of(record, stamp):
-        held = slots.rejected(record.slots, now, stamp, named=False)
+    accepted = stamp.serial - record.requests.rejections
+    own = kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp, accepted))
+    if own or (kind is None and not row_of(record, stamp)):
+        held = slots.rejected(record.slots, now, stamp, accepted, named=kind is not None)
+        if own and held.cap:
+            return _by_slots(record, stamp, held)
         if held.cap and not record.slots.cap:
             return msgspec.structs.replace(record, slots=held, requests=_freed(record.requests, now, stamp))
         record = msgspec.structs.replace(record, slots=held)
+    if kind in TOKENS and tokens is not None:
+        return _by_tokens(record, now, stamp, tokens, resume, told)
     requests = _doubting(by_rate(record.requests, now, stamp, resume, told))
     return msgspec.structs.replace(record, requests=requests)
 
 
 def _by_tokens(record: Learner, now: int, stamp: Stamp, tokens: Stamp, resume: int, told: bool) -> Learner:
     """The tokens' rate answers; without one, begin with as many tokens as the present rate of such requests takes."""
-    sized = min(record.requests.rate * tokens.size, HIGHEST)
+    sized = max(LOWEST, min(record.requests.rate * tokens.size, HIGHEST))
     learned = record.tokens or rates.start(sized, now - MINUTE, max(0, tokens.serial - sized // UNIT))
     counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
     return msgspec.structs.replace(record, requests=counted, tokens=by_rate(learned, now, tokens, resume, told))
 
 
-def _by_slots(record: Learner, now: int, stamp: Stamp, *, named: bool) -> Learner:
+def _by_slots(record: Learner, stamp: Stamp, held: Concurrency) -> Learner:
     counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
-    return msgspec.structs.replace(record, requests=counted, slots=slots.rejected(record.slots, now, stamp, named))
+    return msgspec.structs.replace(record, requests=counted, slots=held)
 
 
 def _freed(rate: Rate, now: int, stamp: Stamp) -> Rate:

@@ -13,8 +13,8 @@
    shows less than the limit.
 6. The estimate is never above the rate that was really paced.
 7. One cut per overload: an echo is only counted.
-8. A block that outlasts a minute's window is an outage, no limit: the circuit stays open but for a trial every half
-   minute, and afterwards the estimate from before it stands.
+8. A block in which hardly a trial is accepted and that outlasts a minute's window is an outage, no limit: the circuit
+   stays open but for a trial every half minute, and afterwards the estimate from before it stands.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ ENOUGH = 10
 """Accepted requests that an estimate needs."""
 FIRST_CUT = 700_000
 FIRST_FLOOR = 100_000
-"""After the first overload: at most and at least these shares of the rate at which it was met."""
+FIRST_LASTED = 750_000
+"""After the first overload: at most and at least the first two shares of the rate at which it was met, and at least the
+third of the rate that had lasted for a whole step before. Measured from 30 to 3,000 per minute and up to 1 s of delay:
+95 % is reached up to 16 s earlier, for a fifth more 429s at the start."""
 AGREES = 50_000
 AGREES_LEARNING = 30_000
 MOST_UNSURE = 200_000
@@ -89,11 +92,11 @@ def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> R
     end = Mark(resume - idle, accepted, idle)
     record, past = _noted(record, now, stamp, Mark(resume, accepted)), record
     if past.end is None or (goes_on and past.start is None):
-        return _first(record, past, end, row)
+        return _first(record, past, end, row, stamp)
     record = msgspec.structs.replace(record, end=end)
     if goes_on:
         block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
-        if row >= LONG_ROW:
+        if row >= LONG_ROW and accepted - block.count < row * stamp.size:
             return _outlasted(msgspec.structs.replace(record, block=block))
         return _judged(msgspec.structs.replace(record, block=block), stamp.size)
     cost = (3 * past.cost + 1_000 * past.block.rejections) // 4
@@ -128,16 +131,24 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
     )
 
 
-def _first(record: Rate, past: Rate, end: Mark, row: int) -> Rate:
-    """There is no boundary before: this is one. Only the very first overload cuts without having measured."""
+def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
+    """There is no boundary before: this is one. Only the very first overload cuts without having measured.
+
+    Where that was not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
+    """
     if row:
         block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
-        return msgspec.structs.replace(record, end=end, block=block)
-    record = msgspec.structs.replace(record, start=None, end=end, block=Block(rejections=1, met=past.rate))
+        record = msgspec.structs.replace(record, end=end, block=block)
+        if past.estimate or end.count - block.count < ENOUGH * stamp.size:
+            return record
+        return _judged(msgspec.structs.replace(record, start=Mark(block.at, block.count)), stamp.size)
+    block = Block(rejections=1, met=past.rate, at=end.at, count=end.count)
+    record = msgspec.structs.replace(record, start=None, end=end, block=block)
     if past.estimate:
         return record
     seen = per_minute(end.count - past.climb.count, record.step.at - past.climb.at)
-    rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen)))
+    lasted = part(past.survived, FIRST_LASTED) if past.phase == Phase.START else 0
+    rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
     return msgspec.structs.replace(record, phase=Phase.SEARCH, gain=SEARCH_GAIN, rate=rate)
 
 
@@ -153,6 +164,8 @@ def _new_block(past: Rate, stamp: Stamp, accepted: int) -> Block:
         met=past.rate,
         kept=past.estimate,
         reached=min(past.survived, climbed) if past.phase >= Phase.CLIMB else 0,
+        at=stamp.at,
+        count=accepted,
         learning=int(past.learning and past.phase != Phase.CRUISE),
     )
 

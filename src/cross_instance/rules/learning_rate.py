@@ -2,7 +2,7 @@
 
 1. Nothing but rejections is needed: a request that was granted and not rejected counts as accepted, so the count is the
    grants' own and nothing waits for slow answers. A success never touches the record.
-2. START doubles the rate until the first overload, SEARCH adds a quarter until the second; then there is an estimate
+2. START doubles the rate until the first overload, SEARCH adds two fifths until the second; then there is an estimate
    (`learning_estimate`). CLIMB looks for its confirmation by growing steps, CRUISE stays just below it, PROBE climbs
    from there to see whether the limit has grown.
 3. A step is made only where the rate was used: a limit nobody reaches cannot be learned. A quiet step forgets the
@@ -30,7 +30,7 @@ BUSY = 700_000
 BUSY_CRUISE = 800_000
 """The share of the rate that must have been used in a step that leads to the next."""
 START_GAIN = 1_000_000
-SEARCH_GAIN = 250_000
+SEARCH_GAIN = 400_000
 CLIMB_GAIN = 20_000
 PROBE_GAIN = 20_000
 MOST_GAIN = 500_000
@@ -66,7 +66,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
     `rejections`: the 429s in it, echoes too; `row`: those of them that answered a trial; `met`: the rate at which it
     was met; `kept`: the estimate until then; `reached`: the rate that the climb into it had sustained, 0 where there
-    was no climb; `learning`: whether that climb was one of the first.
+    was no climb; `learning`: whether that climb was one of the first. `at`, `count`: the first boundary in it.
     """
 
     rejections: int = 0
@@ -75,6 +75,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     kept: int = 0
     reached: int = 0
     learning: int = 1
+    at: int = 0
+    count: int = 0
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):

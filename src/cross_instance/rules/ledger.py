@@ -12,13 +12,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cross_instance.rules import records
+from cross_instance.rules.learning_records import decode_learned
 from cross_instance.rules.limits import refill
 from cross_instance.rules.operations import CLUSTER, Instant, Notice, Wake
-from cross_instance.rules.tables import FLOW, INSTANCE, NODE, TAG, Tables, named, numbered, permit_key
+from cross_instance.rules.tables import FLOW, INSTANCE, LEARNED, NODE, TAG, Tables, named, numbered, permit_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from cross_instance.rules.learning_records import Learned
     from cross_instance.rules.records import Flow, Instance, Node, Permit, Record, Tag
 
 Path = list[tuple[str, "Node"]]
@@ -35,6 +37,11 @@ def group_node(account: str, group: str) -> str:
 def node_key(name: str) -> bytes:
     """Where a node is kept."""
     return named(NODE, name)
+
+
+def learned_key(name: str) -> bytes:
+    """Where what is learned at a node is kept."""
+    return named(LEARNED, name)
 
 
 @lru_cache(maxsize=4096)
@@ -69,6 +76,7 @@ class Ledger:
         "_bytes",
         "_flows",
         "_instances",
+        "_learned",
         "_lines",
         "_nodes",
         "_paths",
@@ -97,6 +105,7 @@ class Ledger:
         self._paths: dict[tuple[str, str, bool], Path] = {}
         self._lines: dict[tuple[str, bool], Path] = {}
         self._nodes: dict[str, Node | None] = {}
+        self._learned: dict[str, Learned | None] = {}
         self._flows: dict[tuple[str, int], Flow | None] = {}
         self._tags: dict[tuple[str, int], Tag | None] = {}
         self._permits: dict[tuple[int, int], Permit | None] = {}
@@ -138,6 +147,22 @@ class Ledger:
         """Remove a node at which nothing is counted any more."""
         self._nodes[name] = None
         self._delete(node_key(name))
+
+    def learned(self, name: str) -> Learned | None:
+        """What is learned at a node, or None."""
+        if name not in self._learned:
+            value = self._get(learned_key(name))
+            self._learned[name] = None if value is None else decode_learned(value)
+        return self._learned[name]
+
+    def add_learned(self, name: str, learned: Learned) -> None:
+        """Keep what begins to be learned."""
+        self._learned[name] = learned
+
+    def drop_learned(self, name: str) -> None:
+        """Forget what is learned at a node."""
+        self._learned[name] = None
+        self._delete(learned_key(name))
 
     def path(self, permit: Permit) -> Path:
         """The nodes whose limits hold for a permit, narrowest first; a model without a pattern has no group."""
@@ -255,6 +280,7 @@ class Ledger:
         """Write every record that has changed."""
         tables: tuple[tuple[Mapping[Any, Record | None], Callable[[Any], bytes]], ...] = (
             (self._nodes, node_key),
+            (self._learned, learned_key),
             (self._instances, instance_key),
             (self._flows, flow_key),
             (self._tags, tag_key),

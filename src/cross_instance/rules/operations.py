@@ -67,6 +67,8 @@ from cross_instance.rules.values import (
     InstanceState as InstanceState,
     Instant as Instant,
     Kind as Kind,
+    LearnedState as LearnedState,
+    Learning as Learning,
     LimitSpec as LimitSpec,
     LimitState as LimitState,
     LockState as LockState,
@@ -217,9 +219,11 @@ class Join(Operation["Joined | Duplicate | Removing"], frozen=True):
 
 
 class Beaten(Result, frozen=True, kw_only=True):
-    """The instance is alive; `taken` are the ids of its entries that others took, until it was `told`."""
+    """The instance is alive; `taken` are the ids of its entries that others took, until it was `told`. `unkept`: of its
+    accounts something was learned that would not outlive a boot (`Keep`)."""
 
     taken: tuple[str, ...] = ()
+    unkept: bool = False
 
 
 class Heartbeat(Operation["Beaten | Fenced"], frozen=True):
@@ -305,6 +309,35 @@ class Configure(Operation["Configured | Fenced"], frozen=True):
     spec: AccountSpec
     weight: int = 1
     reserve: int = 0
+
+
+class Kept(Result, frozen=True, kw_only=True):
+    """The nodes of which what was learned was written down."""
+
+    nodes: tuple[str, ...] = ()
+
+
+class Keep(Operation["Kept | Fenced"], frozen=True):
+    """Make what was learned of an instance's accounts outlive a boot."""
+
+    durable: ClassVar[bool] = True
+    incarnation: int
+
+
+class Unlearned(Result, frozen=True, kw_only=True):
+    """The nodes at which something learned was forgotten."""
+
+    nodes: tuple[str, ...] = ()
+
+
+class Unlearn(Operation[Unlearned], frozen=True):
+    """Forget what was learned of limits: of all accounts, of one `provider`'s, of one `account`; `model`: only of the
+    group that it belongs to."""
+
+    durable: ClassVar[bool] = True
+    provider: str = ""
+    account: str = ""
+    model: str = ""
 
 
 class World(Result, frozen=True, kw_only=True):

@@ -6,7 +6,9 @@
    accepted requests between (at most 32 s); requests granted before the overload do not count.
    Echoes, rejections of requests granted before the epoch moved, change nothing but the pause they name.
 3. Nothing is learned from exhausted quota: waiting does not help there.
-4. A told limit replaces a preset or a guess, never what the user configured. Where several models tell different
+4. Where limits are learned, the learner hears of each rejection and timeout, at the permit's narrowest node, and its
+   row of rejections takes the place of the one in 2. There is one pause and one cut.
+5. A told limit replaces a preset or a guess, never what the user configured. Where several models tell different
    values for the same node, the strictest holds. It holds as long as it is told again (`specs`).
 """
 
@@ -14,6 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cross_instance.rules import learning_desk as learner
+from cross_instance.rules.learning import pause as learned_pause
 from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import EPOCH, note, take
 from cross_instance.rules.operations import CLUSTER, FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
@@ -34,10 +38,23 @@ def hear(ledger: Ledger, op: Settle, permit: Permit) -> None:
     signals = op.signals
     if op.outcome is Outcome.SUCCESS and account.accepted < ACCEPTED_BETWEEN and not _is_echo(ledger, permit):
         account.accepted += 1
+    changed = False
     if op.outcome in (Outcome.REJECTED, Outcome.OVERLOADED) and signals.exhausted is None:
-        _pause(ledger, account, op, permit)
+        changed = _pause(ledger, account, op, permit)
+    elif op.outcome in (Outcome.SUCCESS, Outcome.TIMEOUT):
+        changed = _ended(ledger, op.outcome, permit)
+    if changed:
+        rebuild(ledger, permit.account)
     for told in signals.told:
         _believe(ledger, permit, told)
+
+
+def _ended(ledger: Ledger, outcome: Outcome, permit: Permit) -> bool:
+    """Tell the learner of what it wants to know; whether limits follow from it."""
+    name, node = ledger.path(permit)[0]
+    if outcome is Outcome.TIMEOUT:
+        return learner.timed_out(ledger, name, permit)
+    return permit.stamp[2] > node.notable and learner.succeeded(ledger, name, node, learner.stamp_of(permit))
 
 
 def _is_echo(ledger: Ledger, permit: Permit) -> bool:
@@ -45,21 +62,38 @@ def _is_echo(ledger: Ledger, permit: Permit) -> bool:
     return ledger.path(permit)[0][1].epochs != permit.epochs
 
 
-def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> None:
+def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> bool:
+    """Pause for an overload; whether limits follow from what the learner makes of it."""
     retry_after = op.signals.retry_after
+    told = retry_after is not None
+    name = ledger.path(permit)[0][0]
     path = [node for name, node in ledger.path(permit) if name != CLUSTER]
     moved = op.outcome is Outcome.REJECTED and _move_epoch(path[0], op.signals.kind, permit)
     if moved:
         account.streak = 0 if account.accepted >= ACCEPTED_BETWEEN else account.streak + 1
         account.accepted = 0
         if retry_after is None:
-            retry_after = _pause_without_word(account.streak, op.draw)
+            row = learner.row_of(ledger, name, permit) if _teaches(op) else None
+            if row is None:
+                retry_after = _pause_without_word(account.streak, op.draw)
+            else:
+                retry_after = learned_pause(row, op.draw, DRAWS)
     if retry_after is not None:
         account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
     if moved:
         for node in path:
             _drain(node, op.signals.kind, account.paused_until)
     ledger.touched.add(permit.account)
+    if not _teaches(op):
+        return False
+    if name != permit.account:
+        learner.count_below(ledger, permit.account)
+    return learner.rejected(ledger, name, permit, moved=moved, told=told, kind=op.signals.kind)
+
+
+def _teaches(op: Settle) -> bool:
+    """A day's quota is no rate, and an overloaded provider says nothing of one."""
+    return op.outcome is Outcome.REJECTED and op.signals.kind is not Kind.REQUESTS_DAY
 
 
 def _move_epoch(node: Node, kind: Kind | None, permit: Permit) -> bool:

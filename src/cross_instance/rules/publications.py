@@ -32,6 +32,11 @@ def specs_of(tables: Tables, account: str) -> list[AccountSpec]:
     ]
 
 
+def publishers_of(tables: Tables, account: str) -> list[int]:
+    """The live instances that publish something for an account."""
+    return [_number_in(key) for key, _ in tables.scan(named(PUBLISHED, account))]
+
+
 def is_published(tables: Tables, account: str) -> bool:
     """Whether any live instance publishes anything for an account."""
     return tables.first(named(SPEC, account)) is not None

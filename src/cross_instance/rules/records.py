@@ -10,7 +10,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cross_instance.rules.operations import AccountSpec, Entry, Kind, Source, Workload
+from cross_instance.rules.operations import FOREVER, AccountSpec, Entry, Kind, Source, Workload
 
 FORMAT = 1
 """The newest form of what is stored: it rises with every new value of an enumeration, so that an earlier version that
@@ -61,7 +61,9 @@ class Node(Record):
     `patterns` of their configuration, `reserved` instances with what each wants in a minute, whether that is `scaled`
     down, the pause, the epochs of (requests, tokens, concurrency), `streak` overloads in a row and `accepted` since the
     last, `spread` of the delay from grant to send (µs). `departed` is what instances that left had used lately
-    (`usage`); `retired` are buckets that nobody publishes now.
+    (`usage`); `retired` are buckets that nobody publishes now. `granted` counts all requests ever granted; from the
+    instant `watch` on a grant is the learner's business, and a success that started with more than `notable` others in
+    flight.
     """
 
     limits: list[Limit] = []
@@ -85,6 +87,9 @@ class Node(Record):
     departed_at: int = 0
     retired: list[Limit] = []
     scaled: bool = False
+    granted: int = 0
+    watch: int = FOREVER
+    notable: int = FOREVER
 
 
 class Flow(Record):
@@ -128,7 +133,9 @@ class Permit(Record):
     `marks` says for each node on its path (narrowest first) and each kind of bucket how many `charges` there had
     been when this permit was charged; 0 where nothing was.
 
-    `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node.
+    `expires` is when an offer passes on, or a ghost ends. `clustered`: it counts at the cluster's node. `stamp` is what
+    the learner wants to know of the grant: how many requests its narrowest node had granted before, the instant, how
+    many were in flight besides, and how many tokens had been granted, where those are learned.
     """
 
     state: State
@@ -145,6 +152,7 @@ class Permit(Record):
     clustered: bool = False
     share: int = 0
     marks: tuple[int, ...] = ()
+    stamp: tuple[int, int, int, int] = (0, 0, 0, 0)
 
 
 class Standing(Record):

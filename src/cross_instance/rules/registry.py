@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cross_instance.rules import broadcasts, checks, publications, records, usage
 from cross_instance.rules.admission import admit, free_slots, uncharge_path
 from cross_instance.rules.lapses import forget_lapsed
+from cross_instance.rules.learning_keeping import is_unkept
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import BUCKETS, fill_reserve
 from cross_instance.rules.operations import (
@@ -138,8 +139,9 @@ def heartbeat(tables: Tables, op: Heartbeat, at: Instant) -> Beaten | Fenced:
             set_asleep(ledger, account, op.incarnation, False)
             ledger.touched.add(account)
     admit(ledger)
+    unkept = is_unkept(ledger, instance)
     ledger.close()
-    return Beaten(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), taken=taken)
+    return Beaten(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), taken=taken, unkept=unkept)
 
 
 def leave(tables: Tables, op: Leave, at: Instant) -> Left:

@@ -6,6 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import records, usage
+from cross_instance.rules.learning_limits import allowed
+from cross_instance.rules.learning_notes import state_of
 from cross_instance.rules.ledger import Ledger
 from cross_instance.rules.limits import shown
 from cross_instance.rules.locks import held_locks
@@ -75,6 +77,7 @@ def _node(ledger: Ledger, name: str, instances: dict[int, Instance], ghosts: int
     node = ledger.new_node(name)
     is_account = name != CLUSTER and "#" not in name
     flows = _flows(ledger, name, instances) if is_account else ()
+    learned = ledger.learned(name)
     return NodeState(
         node=name,
         limits=tuple(shown(name, node, limit) for limit in node.limits),
@@ -87,6 +90,7 @@ def _node(ledger: Ledger, name: str, instances: dict[int, Instance], ghosts: int
         patterns=node.patterns,
         flows=flows,
         notices=tuple(conflicts(name, specs_of(ledger.tables, name))) if is_account or name == CLUSTER else (),
+        learned=None if learned is None else state_of(learned, node, ledger.now, allowed(learned)),
     )
 
 

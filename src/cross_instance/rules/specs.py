@@ -2,9 +2,10 @@
 
 1. What a user configured is a ceiling; of several configurations the strictest of the live ones holds, and a notice
    names both origins.
-2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess. What live
-   instances learned and published is in force where it is stricter than all of these. What a model
-   told an hour ago and has not told since is forgotten, at the next beat or publication of whoever uses the account.
+2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess. Where limits
+   are learned, the learned one may take their place (`learning_limits`). Calls at once that an instance has learned to
+   be too many and published (`in_flight`) are in force where they are fewer than all of these. What a model told an
+   hour ago and has not told since is forgotten, at the next beat or publication of whoever uses the account.
 3. A limit that changes or goes keeps its level until it would be full: nobody gets a full bucket by leaving and
    joining again.
 4. A preset or a guess starts with a second's worth: the first answers may tell the real limit before it is overrun.
@@ -16,6 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import records
+from cross_instance.rules.learning_desk import agreed
+from cross_instance.rules.learning_limits import believed, follow
 from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import ORDER, carry_over, new_limit, set_guard, start_low
 from cross_instance.rules.operations import (
@@ -24,6 +27,7 @@ from cross_instance.rules.operations import (
     AccountSpec,
     Instant,
     Kind,
+    Learning,
     LimitSpec,
     Notice,
     Source,
@@ -55,11 +59,12 @@ def rebuild(ledger: Ledger, account: str) -> None:
         return
     node = ledger.new_node(account)
     spread = max((spec.spread for spec in specs), default=0)
-    _put_in_force(ledger, account, [spec.limits for spec in specs], spread)
+    learning = agreed(spec.learning for spec in specs)
+    _put_in_force(ledger, account, [spec.limits for spec in specs], spread, learning)
     patterns = tuple(sorted({pattern for spec in specs for pattern, _ in spec.groups}))
     for pattern in {*patterns, *node.patterns}:
         published = [limits for spec in specs for name, limits in spec.groups if name == pattern]
-        _put_in_force(ledger, group_node(account, pattern), published, spread)
+        _put_in_force(ledger, group_node(account, pattern), published, spread, learning)
     if patterns != node.patterns or not node.revision:
         node.patterns = patterns
         node.revision += 1
@@ -69,14 +74,16 @@ def rebuild(ledger: Ledger, account: str) -> None:
     ledger.touched.add(account)
 
 
-def _put_in_force(ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]], spread: int) -> None:
+def _put_in_force(
+    ledger: Ledger, name: str, published: list[tuple[LimitSpec, ...]], spread: int, learning: Learning | None
+) -> None:
     node = ledger.new_node(name)
     if not node.limits and not node.retired:
         node.spread = spread
     old = {limit.kind: limit for limit in (*node.retired, *node.limits)}
     specs = [spec for limits in published for spec in limits]
     node.limits = []
-    for spec in in_force(specs, told_specs(ledger, name)):
+    for spec in follow(ledger, name, in_force(specs, believed(ledger, name, told_specs(ledger, name))), learning):
         limit = new_limit(spec, ledger.at)
         known = old.pop(spec.kind, None)
         if known is not None:

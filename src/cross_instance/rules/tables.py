@@ -44,7 +44,7 @@ MAX_NAME = 200
 """The longest name of an account, pattern, instance or resource in UTF-8 bytes; LMDB's keys end at 511."""
 
 INSTANCE, INSTANCE_ID, BEAT = b"i", b"j", b"b"
-NODE, PUBLISHED, TOLD, FLOW, TAG = b"n", b"c", b"d", b"f", b"t"
+NODE, PUBLISHED, TOLD, FLOW, TAG, LEARNED = b"n", b"c", b"d", b"f", b"t", b"z"
 SPEC = b"C"
 PERMIT, FIFO, HEAD, EXPIRY = b"p", b"q", b"h", b"x"
 LOCK, CLAIM, LOST = b"k", b"m", b"l"
@@ -56,6 +56,8 @@ INCARNATIONS = b"\x81"
 TASK, PAYLOAD, RESULT, BY_PHASE, READY = b"\x82", b"\x83", b"\x84", b"\x85", b"\x86"
 LANE, QUEUE, DELAYED, TASK_KEY, EXPIRES = b"\x87", b"\x88", b"\x89", b"\x8a", b"\x8b"
 DURATION, TOTALS, EPOCHS = b"\x8c", b"\x8d", b"\x8e"
+KEPT = b"\x8f"
+"""What was learned, as far as it is to outlive a boot."""
 
 _one = struct.Struct(">Q").pack
 _two = struct.Struct(">QQ").pack

@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cross_instance.rules import usage
-from cross_instance.rules.admission import OFFER
+from cross_instance.rules.admission import GROWING, OFFER
 from cross_instance.rules.checks import MOST_UNITS
 from cross_instance.rules.ledger import flow_key, node_key
 from cross_instance.rules.limits import (
@@ -92,6 +92,7 @@ def acquire(tables: Records, op: Acquire, at: Instant) -> Granted | None:
         or node.clustered
         or node.revision != op.revision
         or node.paused_until > now
+        or node.watch <= now
         or flow.reserve
         or flow.asleep
     ):
@@ -102,8 +103,10 @@ def acquire(tables: Records, op: Acquire, at: Instant) -> Granted | None:
         return None
     usage.count(flow, now)
     deadline = now + op.timeout if op.timeout < FOREVER - now else FOREVER
+    stamp = (node.granted, now, node.held - 1, 0)
+    node.granted += 1
     permit = Permit(
-        HELD, account, "", op.model, op.priority, costs, now, deadline, node.epochs, 0, False, False, 0, marks
+        HELD, account, "", op.model, op.priority, costs, now, deadline, node.epochs, 0, False, False, 0, marks, stamp
     )
     node_value, flow_value, permit_value, put = encode(node), encode(flow), encode(permit), tables.put
     put(node_at, node_value)
@@ -138,7 +141,7 @@ def _charge(node: Node, costs: Units, at: Instant) -> tuple[int, ...] | None:
     for limit in node.limits:
         kind = limit.kind
         if kind is SLOTS:
-            if node.held >= limit.amount:
+            if node.held + (limit.source in GROWING) >= limit.amount:  # the last of those is the learner's business
                 return None
             continue
         units = costs[INDEX[kind]]
@@ -185,7 +188,7 @@ def settle(tables: Records, op: Settle, at: Instant) -> Settled | None:
     if value is None:
         return None
     node = _nodes.pop(value, None) or decode_node(value)
-    if node.waiting:
+    if node.waiting or permit.stamp[2] > node.notable:
         return None
     if op.usage is not None and not _correct(node, permit, units_of(op.usage), at):
         return None

@@ -112,6 +112,21 @@ class LimitSpec(Data, frozen=True):
     anchor: int | None = None
 
 
+class Learning(Data, frozen=True):
+    """How the limits of an account are learned.
+
+    `simple`: multiply by `reduction` and `recovery` (ppm) instead of measuring. `lowest`, `highest`: the bounds of a
+    learned rate, in thousandths of a request per minute. `predicts`: reduce beforehand as the risk of 429s rises.
+    """
+
+    simple: bool = False
+    reduction: int = 900_000
+    recovery: int = 1_050_000
+    lowest: int = 1_000
+    highest: int = 1_000_000_000_000
+    predicts: bool = False
+
+
 class AccountSpec(Data, frozen=True):
     """The limits of one account (or of the cluster) as one instance knows them.
 
@@ -126,6 +141,8 @@ class AccountSpec(Data, frozen=True):
     """After each such time (µs) a waiter counts as one class higher; 0: classes are strict."""
     spread: int = 0
     """How far the delay from grant to send is taken to spread until it has been measured, in µs."""
+    learning: Learning | None = None
+    """How limits are learned; None: not at all."""
 
 
 class Told(Data, frozen=True):
@@ -247,9 +264,44 @@ class FlowState(Data, frozen=True):
     used: int
 
 
+class LearnedState(Data, frozen=True):
+    """What is learned at one node, with its evidence; rates in thousandths of a unit per minute, 0 where unknown.
+
+    `started`: the rate it began with; `ceiling`: what the user configured; `told`: what the provider stated, `doubted`
+    where the counts do not agree. `rate` is what is allowed now, `estimate` what the limit is taken to be, `phase` what
+    the learner does. `reason` and `changed_at` (wall µs): the last change. `measured` and `span`: the requests accepted
+    between the last two overloads, and the µs between them. `granted` and `rejected`: all requests so far. `cap`: calls
+    at once, guessed from `samples`, the calls in flight at the last overloads. `tokens`: the rate of the token limit of
+    the kind `token_kind`. `shares`: the ppm of requests that met 429 in the last 10, 30 and 60 minutes, `risk` what
+    they imply, `cut` by how much the rate is reduced for it. `simple`: by the two factors instead of measuring.
+    """
+
+    simple: bool = False
+    started: int = 0
+    ceiling: int = 0
+    told: int = 0
+    doubted: bool = False
+    rate: int = 0
+    estimate: int = 0
+    phase: str = ""
+    reason: str = ""
+    changed_at: int = 0
+    measured: int = 0
+    span: int = 0
+    granted: int = 0
+    rejected: int = 0
+    cap: int = 0
+    samples: tuple[int, ...] = ()
+    token_kind: Kind | None = None
+    tokens: int = 0
+    shares: tuple[int, int, int] = (0, 0, 0)
+    risk: int = 0
+    cut: int = 0
+
+
 class NodeState(Data, frozen=True):
     """One node of the limits' tree. `limits` in the order of `Kind`; `used`: requests granted in the last 60 s by
-    all instances, gone ones included (accounts only); `paused_until` mono µs."""
+    all instances, gone ones included (accounts only); `paused_until` mono µs; `learned` where limits are learned."""
 
     node: str
     limits: tuple[LimitState, ...]
@@ -262,6 +314,7 @@ class NodeState(Data, frozen=True):
     patterns: tuple[str, ...]
     flows: tuple[FlowState, ...]
     notices: tuple[Notice, ...] = ()
+    learned: LearnedState | None = None
 
 
 class LockState(Data, frozen=True):

@@ -51,10 +51,11 @@ class SimulatedAccount:
     """What a provider enforces for one account (or one model group of it).
 
     `rejected` counts the requests beyond each kind's limit, `most_running` the most calls at one moment. A rejected
-    request is not charged.
+    request is not charged. `names`: whether a rejection says which limit it met.
     """
 
-    def __init__(self, limits: Iterable[LimitSpec]) -> None:
+    def __init__(self, limits: Iterable[LimitSpec], *, names: bool = True) -> None:
+        self.names = names
         limits = tuple(limits)
         self.slots = min((spec.amount for spec in limits if spec.kind is Kind.CONCURRENCY), default=None)
         self.meters = [Meter(spec) for spec in limits if spec.kind is not Kind.CONCURRENCY]

@@ -334,7 +334,8 @@ class Simulation:
     def _send(self, member: Member, call: Call) -> None:
         kind = call.send(self.store.clock())
         if kind is not None:
-            self._settle(call, Outcome.REJECTED, signals=Signals(kind=kind))
+            named = all(account.names for account in call.accounts)
+            self._settle(call, Outcome.REJECTED, signals=Signals(kind=kind if named else None))
             self._request(member)
             return
         member.calls.add(call)

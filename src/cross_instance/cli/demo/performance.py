@@ -39,7 +39,7 @@ async def perform(workers: Sequence[Child], seconds: float, folder: Path, watch:
         url = (await provider.hear()).decode()
         await brief_all(workers, [_plan(worker.name, url, str(folder), shared=shared) for worker in workers])
         seen, ended = await _watched(seconds, url, workers, calls, watch)
-        return run_figures(seen, await _statistics("GET", url), ended)
+        return run_figures(seen, await statistics_of("GET", url), ended)
 
 
 def _plan(name: str, url: str, folder: str, *, shared: bool) -> bytes:
@@ -52,17 +52,17 @@ async def _watched(
     seconds: float, url: str, workers: Sequence[Child], calls: dict[str, list[Ended]], watch: Watch
 ) -> tuple[Seen, dict[str, tuple[Ended, ...]]]:
     """Start the workers, watch until the time is over, and stop them; what provider and workers had seen then."""
-    await _statistics("DELETE", url)
+    await statistics_of("DELETE", url)
     end = time.monotonic() + seconds
     await tell_all(workers)
-    listeners = [asyncio.ensure_future(_listen(worker, calls[worker.name])) for worker in workers]
+    listeners = [asyncio.ensure_future(listen(worker, calls[worker.name])) for worker in workers]
     try:
         while (left := end - time.monotonic()) > 0:
-            watch(await _statistics("GET", url), calls)
+            watch(await statistics_of("GET", url), calls)
             early, _ = await asyncio.wait(listeners, timeout=min(EVERY, left), return_when=asyncio.FIRST_COMPLETED)
             for listener in early:
                 listener.result()
-        statistics = await _statistics("GET", url)
+        statistics = await statistics_of("GET", url)
         ended = {name: tuple(of_one) for name, of_one in calls.items()}
         await tell_all(workers)
         await asyncio.gather(*listeners)
@@ -72,7 +72,7 @@ async def _watched(
     return Seen(statistics, statistics.elapsed - await _first_request(url)), ended
 
 
-async def _listen(worker: Child, calls: list[Ended]) -> None:
+async def listen(worker: Child, calls: list[Ended]) -> None:
     """Collect calls until the worker's run is over."""
     async for line in worker.lines():
         if line.strip() == OVER:
@@ -80,7 +80,7 @@ async def _listen(worker: Child, calls: list[Ended]) -> None:
         calls.append(msgspec.json.decode(line, type=Ended))
 
 
-async def _statistics(method: str, url: str) -> Statistics:
+async def statistics_of(method: str, url: str) -> Statistics:
     """What the provider has seen so far, or, with DELETE, forget it."""
     return await asyncio.to_thread(_ask, method, url, "stats", Statistics)
 

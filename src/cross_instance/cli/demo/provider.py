@@ -13,7 +13,8 @@ from cross_instance.cli.processes import report
 from cross_instance.testing.provider import Limit, ProviderConfig, ProviderServer, Uniform
 
 
-async def _serve(config: ProviderConfig) -> None:
+async def serve(config: ProviderConfig) -> None:
+    """Print the URL, and serve until standard input ends."""
     async with ProviderServer(config) as server:
         report(server.url.encode())
         await asyncio.to_thread(sys.stdin.read)
@@ -21,7 +22,7 @@ async def _serve(config: ProviderConfig) -> None:
 
 if __name__ == "__main__":
     asyncio.run(
-        _serve(
+        serve(
             ProviderConfig(
                 limits=(Limit("requests", REQUESTS_PER_MINUTE, burst=BURST),),
                 latency=Uniform(FASTEST, SLOWEST),

@@ -47,11 +47,18 @@ class Part(NamedTuple):
         return self.tasks == 1
 
 
+HIDDEN_PER_MINUTE, HIDDEN_BURST = 300, 10
+"""The limit that the hidden part has to find; what is known is the preset, 500 per minute."""
+HIDDEN_SECONDS = 60.0
+FOUND = 0.05
+"""How far the estimate may lie from the limit to count as found."""
+HIDDEN_PARTS = (Part("agent-1", 12), Part("agent-2", 12), Part("agent-3", 12))
+
 PARTS = (Part("batch-job", 40), Part("terminal-1", 1), Part("terminal-2", 1), Part("terminal-3", 1))
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What a worker is told before a run; `folder` is private to the demo."""
+    """What a worker is told before a run; `folder` is private to the demo. `hidden`: nothing is known of the limits."""
 
     name: str
     tasks: int
@@ -59,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True):
     base_url: str
     folder: str
     files: tuple[str, ...]
+    hidden: bool = False
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -39,14 +39,9 @@ API_KEY = "demo"
 def settings_of(plan: Plan) -> Settings:
     """Settings of the demo alone: nothing of the user's is read, nothing of it is left behind."""
     folder = Path(plan.folder)
-    return load_settings(
-        folder,
-        environ={},
-        home=folder,
-        providers={
-            "openai": {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST, "baseUrls": [plan.base_url]},
-        },
-    )
+    known = {} if plan.hidden else {"requestsPerMinute": REQUESTS_PER_MINUTE, "burst": BURST}
+    providers = {"openai": {**known, "baseUrls": [plan.base_url]}}
+    return load_settings(folder, environ={}, home=folder, providers=providers)
 
 
 @asynccontextmanager

@@ -24,15 +24,17 @@ local nonce_key = "z" .. incarnation_bytes
 
 local pack, unpack_from, sub = struct.pack, struct.unpack, string.sub
 
--- One more peak after PEAKS that follow the figure at `from`: the two nearest are counted as one, the higher. (Each is
--- lower than the one before.)
+-- One more peak, lower than the last one, after PEAKS that follow the figure at `from`: the two nearest are counted as
+-- one, the higher.
 local function merge_peaks(figures, from, charges, level)
   local at, least = 2 * PEAKS, figures[from + 2 * PEAKS] - level
-  for height = 2, 2 * PEAKS - 2, 2 do
-    local difference = figures[from + height] - figures[from + height + 2]
-    if difference < least or (difference == least and height < at) then at, least = height, difference end
-  end
   local merged = figures[from + at]
+  for height = 2 * PEAKS - 2, 2, -2 do
+    local one, next_one = figures[from + height], figures[from + height + 2]
+    if math.abs(one - next_one) <= least then
+      at, least, merged = height, math.abs(one - next_one), math.max(one, next_one)
+    end
+  end
   for place = from + at - 1, from + 2 * PEAKS - 2 do figures[place] = figures[place + 2] end
   figures[from + 2 * PEAKS - 1], figures[from + 2 * PEAKS] = charges, level
   figures[from + at] = merged
@@ -109,7 +111,8 @@ local function charge_limits(figures, mono, wall)
   for _ = 1, count do
     local kind = figures[base + L_KIND]
     if kind == CONCURRENCY then
-      if figures[N_HELD] >= figures[base + L_AMOUNT] then return nil end
+      local may_grow = figures[base + L_SOURCE] == LEARNED or figures[base + L_SOURCE] == GUESS
+      if figures[N_HELD] + (may_grow and 1 or 0) >= figures[base + L_AMOUNT] then return nil end
     else
       local mark = charge_bucket(figures, base, from, mono, wall, units[kind])
       if not mark then return nil end
@@ -162,9 +165,10 @@ local function at_a_glance()
   local asleep, reserve, slot, grants = unpack_from("<dddd", flow)
   if reserve > 0 or asleep == 1 then return nil end
   local mono, wall, latest = read_clock(stored)
-  if figures[N_PAUSED_UNTIL] > mono then return nil end
-  local marks = charge_limits(figures, mono, wall)
+  if figures[N_PAUSED_UNTIL] > mono or figures[N_WATCH] <= mono then return nil end
+  local serial, beside, marks = figures[N_GRANTED], figures[N_HELD], charge_limits(figures, mono, wall)
   if not marks then return nil end
+  figures[N_GRANTED] = serial + 1
   if #figures ~= count then form = "<" .. string.rep("d", #figures) end
   local epoch1, epoch2, epoch3 = figures[N_EPOCHS], figures[N_EPOCHS + 1], figures[N_EPOCHS + 2]
   redis.call(
@@ -173,7 +177,8 @@ local function at_a_glance()
     flow_key, count_grant(flow, slot, grants, math.floor(mono / 5000000)),
     permit_key, pack(
       PERMIT, HELD, priority, 0, 0, 1, requests, tokens, input_tokens, output_tokens, mono,
-      math.min(mono + timeout, FOREVER), epoch1, epoch2, epoch3, 0, 0, #account_name, account_name, 0, "", #model, model
+      math.min(mono + timeout, FOREVER), epoch1, epoch2, epoch3, 0, 0, serial, mono, beside, 0, #account_name,
+      account_name, 0, "", #model, model
     ) .. pack("<ddddd", unpack(marks))
   )
   redis.call("ZADD", KEYS[2], 0, permit_key)
@@ -226,7 +231,7 @@ local function arrive(account, flow)
     state = WAITING, rank = op.priority, reserved = false, clustered = account.clustered,
     costs = { requests, tokens, input_tokens, output_tokens }, arrival = ledger.now, expires = 0, share = 0, marks = {},
     deadline = math.min(ledger.now + op.timeout, FOREVER), epochs = { 0, 0, 0 },
-    account = op.account, group = op.group, model = op.model,
+    stamp = { 0, 0, 0, 0 }, account = op.account, group = op.group, model = op.model,
   }
   local path = ledger.path(permit)
   local outlook = permits.outlook(path, permit)

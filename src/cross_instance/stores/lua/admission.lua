@@ -19,6 +19,34 @@ local BACKUP = 100000
 local BACKUPS_AMONG = 5
 local max, min = math.max, math.min
 
+-- Whether the last of slots is taken that are guessed or learned: that lets them grow.
+local function is_full(node)
+  for _, limit in ipairs(node.limits) do
+    local may_grow = limit.kind == CONCURRENCY and (limit.source == LEARNED or limit.source == GUESS)
+    if may_grow and node.held >= limit.amount then return true end
+  end
+  return false
+end
+
+-- Count a grant, and let the learner know where it wants to.
+local function stamp(path, permit)
+  local first, changed = path[1].node, false
+  permit.stamp = { first.granted, ledger.now, first.held - 1, 0 }
+  for _, step in ipairs(path) do
+    local node = step.node
+    local of_node = { serial = node.granted, at = ledger.now, held = node.held - 1, size = 1 }
+    node.granted = node.granted + 1
+    if step.name ~= CLUSTER and (node.watch <= ledger.now or is_full(node)) then
+      local learner = require "learning_desk"
+      changed = learner.granted(step.name, node, permit, of_node) or changed
+    end
+  end
+  if changed then
+    local specs = require "specs"
+    specs.rebuild(permit.account)
+  end
+end
+
 -- Charge a permit to every limit on its path, and to its instance.
 local function charge_path(path, flow, permit)
   permit.marks = {}
@@ -30,12 +58,14 @@ local function charge_path(path, flow, permit)
   end
   local epochs = path[1].node.epochs
   permit.epochs = { epochs[1], epochs[2], epochs[3] }
+  stamp(path, permit)
 end
 
 -- Undo `charge_path`: the request was never sent.
 local function uncharge_path(incarnation, permit)
   for place, step in ipairs(ledger.path(permit)) do
     limits.uncharge(step.node, permit.costs, permit.marks, (place - 1) * BUCKETS)
+    step.node.granted = step.node.granted - 1
   end
   local flow = ledger.flow(permit.account, incarnation)
   if flow then

@@ -1,8 +1,8 @@
 -- Heartbeat: say that the instance lives, and how it stands; hear which of its entries others took. The namespace is
 -- kept for another week.
 --
--- Keys: the instance and when it counts as silent; its flows; what its accounts were told; where one of them slept or
--- something told is too old, the nodes and heads of its accounts.
+-- Keys: the instance and when it counts as silent; its flows; what its accounts were told, and what is learned there;
+-- where one of them slept or something told is too old, the nodes and heads of its accounts.
 
 local tables = require "tables"
 
@@ -12,6 +12,7 @@ local is_known = tables.open_for(incarnation, tables.numbered("i", incarnation))
 local admission = require "admission"
 local answer = require "answer"
 local broadcasts = require "broadcasts"
+local keeping = require "learning_keeping"
 local ledger = require "ledger"
 local queue = require "queue"
 local specs = require "specs"
@@ -32,4 +33,4 @@ for _, account in ipairs(instance.accounts) do
 end
 admission.admit()
 ledger.publisher = incarnation
-return ledger.answer("Beaten", { taken = instance.taken })
+return ledger.answer("Beaten", { taken = instance.taken, unkept = keeping.is_unkept(instance) })

@@ -15,7 +15,7 @@ local wakes = require "wakes"
 
 local ledger
 
-local nodes, flows, tags, permits, instances = {}, {}, {}, {}, {} -- by key
+local nodes, learners, flows, tags, permits, instances = {}, {}, {}, {}, {}, {} -- by key
 
 local function recall(kept, key, read)
   local record = kept[key]
@@ -59,6 +59,25 @@ end
 local function drop_node(name)
   local key = tables.named("n", name)
   nodes[key] = false
+  tables.unindex(key)
+  tables.delete(key)
+end
+
+-- What is learned at a node.
+local function learned(name)
+  local stored = require "learning_records"
+  return recall(learners, tables.named("L", name), stored.read)
+end
+
+-- Keep what begins to be learned.
+local function add_learned(name, learned)
+  learners[tables.named("L", name)] = learned
+end
+
+-- Forget what is learned at a node.
+local function drop_learned(name)
+  local key = tables.named("L", name)
+  learners[key] = false
   tables.unindex(key)
   tables.delete(key)
 end
@@ -168,6 +187,7 @@ end
 -- Write every record that was read and has changed.
 local function close()
   write_all(nodes, records.write_node)
+  if next(learners) then write_all(learners, require "learning_records".write) end
   write_all(instances, cmsgpack.pack)
   write_all(flows, records.write_flow)
   write_all(tags, records.write_tag)
@@ -188,7 +208,7 @@ ledger = {
   at = tables.at, now = tables.at.mono, caller = { incarnation = 0, seq = 0 }, publisher = 0,
   touched = {}, wakes = {}, notices = {}, next_expiry = 0,
   group_node = group_node, node = node, new_node = new_node, drop_node = drop_node, is_clustered = is_clustered,
-  path = path, flow = flow,
+  learned = learned, add_learned = add_learned, drop_learned = drop_learned, path = path, flow = flow,
   new_flow = new_flow, tag = tag, permit = permit, add_permit = add_permit, drop_permit = drop_permit,
   instance = instance, add_instance = add_instance, drop_instance = drop_instance, answer = close_and_answer,
 }

@@ -82,6 +82,14 @@ local function may_return(node, limit)
   return node.held > 0 and limit.correct and UNITS[limit.kind] > 1
 end
 
+-- The limit of a kind at a node, or nil.
+local function of_kind(node, kind)
+  for _, limit in ipairs(node.limits) do
+    if limit.kind == kind then return limit end
+  end
+  return nil
+end
+
 -- What keeps a request back at a node: how long its buckets need, in µs, the bucket that needs longest, the slots where
 -- none is free, and the limit that it exceeds by itself. `certain`: without the buckets to which something may return.
 local function hold_of(node, costs, at, certain)
@@ -169,7 +177,7 @@ local function shown(name, node, limit)
 end
 
 return {
-  is_exact = is_exact, new_limit = new_limit, start_low = start_low, carry_over = carry_over, hold_of = hold_of,
-  charge = charge, uncharge = uncharge, refill_reserve = refill_reserve,
+  is_exact = is_exact, new_limit = new_limit, start_low = start_low, carry_over = carry_over, of_kind = of_kind,
+  hold_of = hold_of, charge = charge, uncharge = uncharge, refill_reserve = refill_reserve,
   fill_reserve = fill_reserve, dominant_share = dominant_share, shown = shown,
 }

@@ -35,6 +35,15 @@ local function specs_of(account)
   return specs
 end
 
+-- The live instances that publish something for an account.
+local function publishers_of(account)
+  local incarnations = {}
+  for place, key in ipairs(tables.scan(tables.named("c", account))) do
+    incarnations[place] = tables.number_at(key, #key - 7)
+  end
+  return incarnations
+end
+
 -- Whether any live instance publishes anything for an account.
 local function is_published(account)
   return tables.first(tables.named("C", account)) ~= nil
@@ -94,4 +103,7 @@ local function withdraw(incarnation, instance, account)
   drop(account, instance.specs[place_of(instance, account)], incarnation)
 end
 
-return { specs_of = specs_of, is_published = is_published, publish = publish, withdraw = withdraw }
+return {
+  specs_of = specs_of, publishers_of = publishers_of, is_published = is_published, publish = publish,
+  withdraw = withdraw,
+}

@@ -78,7 +78,7 @@ local function read_node(value)
     spread = figures[6], waiting = figures[7], paused_until = figures[8], revision = figures[9],
     epochs = { figures[10], figures[11], figures[12] }, virtual = figures[13], busy = figures[14],
     armed = { figures[15], figures[16], figures[17] }, streak = figures[18], ageing = figures[19],
-    departed_at = figures[20],
+    departed_at = figures[20], granted = figures[21], watch = figures[22], notable = figures[23],
   }
   local lists = string.sub(value, 3 + 8 * count)
   if lists == NO_LISTS then
@@ -94,7 +94,7 @@ local function write_node(node)
   local figures = {
     #node.limits, #node.retired, node.clustered and 1 or 0, node.held, node.accepted, node.spread, node.waiting,
     node.paused_until, node.revision, epochs[1], epochs[2], epochs[3], node.virtual, node.busy,
-    armed[1], armed[2], armed[3], node.streak, node.ageing, node.departed_at,
+    armed[1], armed[2], armed[3], node.streak, node.ageing, node.departed_at, node.granted, node.watch, node.notable,
   }
   local base = NODE_FIGURES
   for _, list in ipairs({ node.limits, node.retired }) do
@@ -117,7 +117,8 @@ local function new_node()
   return {
     limits = {}, retired = {}, clustered = false, waiting = 0, held = 0, virtual = 0, busy = 0, armed = { 0, 0, 0 },
     paused_until = 0, epochs = { 0, 0, 0 }, streak = 0, accepted = 3, spread = 0, revision = 0, ageing = 0,
-    departed_at = 0, children = {}, patterns = {}, reserved = {}, departed = {}, scaled = false,
+    departed_at = 0, granted = 0, watch = FOREVER, notable = FOREVER, children = {}, patterns = {}, reserved = {},
+    departed = {}, scaled = false,
   }
 end
 
@@ -180,17 +181,19 @@ end
 
 local function permit_of(
   state, rank, reserved, clustered, nodes, requests, tokens, input, output, arrival, deadline,
-  epoch1, epoch2, epoch3, expires, share, account, group, model, place
+  epoch1, epoch2, epoch3, expires, share, serial, granted_at, beside, spent, account, group, model, place
 )
   return {
     state = state, rank = rank, reserved = reserved == 1, clustered = clustered == 1,
     costs = { requests, tokens, input, output }, arrival = arrival, deadline = deadline,
     epochs = { epoch1, epoch2, epoch3 }, expires = expires, share = share,
-    account = account, group = group, model = model,
+    stamp = { serial, granted_at, beside, spent }, account = account, group = group, model = model,
   }, nodes, place
 end
 
--- `marks` are flat: one for each kind of bucket, for each node on the path, narrowest first.
+-- `marks` are flat: one for each kind of bucket, for each node on the path, narrowest first. `stamp` is what the
+-- learner wants to know of the grant: how many requests the narrowest node had granted before, the instant, how many
+-- were in flight besides, and how many tokens had been granted.
 local function read_permit(value)
   local permit, nodes, place = permit_of(unpack_from(PERMIT, value))
   permit.marks = read_doubles(value, place, BUCKETS * nodes)
@@ -198,12 +201,13 @@ local function read_permit(value)
 end
 
 local function write_permit(permit)
-  local costs, epochs = permit.costs, permit.epochs
+  local costs, epochs, stamp = permit.costs, permit.epochs, permit.stamp
   local account, group, model = permit.account, permit.group, permit.model
   return pack(
     PERMIT, permit.state, permit.rank, permit.reserved and 1 or 0, permit.clustered and 1 or 0,
     #permit.marks / BUCKETS, costs[1], costs[2], costs[3], costs[4], permit.arrival, permit.deadline, epochs[1],
-    epochs[2], epochs[3], permit.expires, permit.share, #account, account, #group, group, #model, model
+    epochs[2], epochs[3], permit.expires, permit.share, stamp[1], stamp[2], stamp[3], stamp[4], #account, account,
+    #group, group, #model, model
   ) .. write_doubles(permit.marks)
 end
 

@@ -100,7 +100,7 @@ local function at_a_glance()
   local stored, nonce, permit = unpack(redis.call("HMGET", KEYS[1], CLOCK, nonce_key, permit_key))
   if not permit or (ARGV[2] ~= "" and ARGV[2] ~= nonce) then return nil end
   local state, _, _, clustered, _, took_requests, took_tokens, took_input, took_output, _, _, epoch1, epoch2, epoch3, _,
-    _, account, group, _, place = unpack_from(PERMIT, permit)
+    _, _, _, beside, _, account, group, _, place = unpack_from(PERMIT, permit)
   if state ~= HELD or clustered == 1 or group ~= "" then return nil end
   local node_key = "n" .. account .. "\0"
   local node = redis.call("HGET", KEYS[1], node_key)
@@ -108,7 +108,7 @@ local function at_a_glance()
   local count = unpack_from("<I2", node)
   local form = "<" .. string.rep("d", count)
   local figures = { unpack_from(form, node, 3) }
-  if figures[N_WAITING] > 0 then return nil end
+  if figures[N_WAITING] > 0 or beside > figures[N_NOTABLE] then return nil end
   local mono, wall, latest = read_clock(stored)
   local spread, accepted = figures[N_SPREAD], figures[N_ACCEPTED]
   local measured = min(delay, SECOND)

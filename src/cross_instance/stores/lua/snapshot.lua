@@ -11,6 +11,8 @@ local is_counted = cmsgpack.unpack(ARGV[1])[1]
 tables.open()
 
 local broadcasts = require "broadcasts"
+local learned_limits = require "learning_limits"
+local learned_notes = require "learning_notes"
 local ledger = require "ledger"
 local limits = require "limits"
 local locks = require "locks"
@@ -62,6 +64,11 @@ local function shown_limits(name, node)
   return shown
 end
 
+local function learned_at(name, node)
+  local learned = ledger.learned(name)
+  return learned and learned_notes.state_of(learned, node, learned_limits.allowed(learned)) or nil
+end
+
 local function node_state(name, incarnations)
   local node = ledger.new_node(name)
   local is_cluster, is_group = name == CLUSTER, string.find(name, "#", 1, true)
@@ -72,7 +79,7 @@ local function node_state(name, incarnations)
     node = name, limits = shown_limits(name, node), waiting = node.waiting, held = node.held,
     ghosts = ghosts[name] or 0, paused_until = node.paused_until > ledger.now and node.paused_until or 0,
     epochs = node.epochs, used = used, patterns = node.patterns, flows = flows,
-    notices = is_group and {} or specs.conflicts(name, publications.specs_of(name)),
+    notices = is_group and {} or specs.conflicts(name, publications.specs_of(name)), learned = learned_at(name, node),
   }
 end
 

@@ -4,6 +4,8 @@
 local exact = require "exact"
 local buckets = require "buckets"
 local kinds = require "kinds"
+local learned = require "learning_limits"
+local learner = require "learning_desk"
 local ledger = require "ledger"
 local limits = require "limits"
 local publications = require "publications"
@@ -152,7 +154,7 @@ local function in_force(published, told)
   return chosen
 end
 
-local function put_in_force(name, published, spread)
+local function put_in_force(name, published, spread, learning)
   local node = ledger.new_node(name)
   if #node.limits == 0 and #node.retired == 0 then node.spread = spread end
   local old, order = {}, {}
@@ -163,7 +165,8 @@ local function put_in_force(name, published, spread)
     end
   end
   node.limits, node.retired = {}, {}
-  for _, spec in ipairs(in_force(published, told_specs(name))) do
+  local specs = in_force(published, learned.believed(name, told_specs(name)))
+  for _, spec in ipairs(learned.follow(name, specs, learning)) do
     local limit = limits.new_limit(spec, ledger.at)
     local known = old[limit.kind]
     old[limit.kind] = nil
@@ -289,17 +292,19 @@ local function rebuild(account)
   local specs = publications.specs_of(account)
   if #specs > 0 or account ~= CLUSTER then ledger.touched[account] = true end
   if #specs == 0 then return end
-  local node, spread, own = ledger.new_node(account), most_of(specs, "spread"), {}
-  for _, spec in ipairs(specs) do
+  local node, spread, own, said = ledger.new_node(account), most_of(specs, "spread"), {}, {}
+  for place, spec in ipairs(specs) do
+    said[place] = spec.learning or false
     for _, limit in ipairs(spec.limits) do insert(own, limit) end
   end
-  put_in_force(account, own, spread)
+  local learning = learner.agreed(said)
+  put_in_force(account, own, spread, learning)
   local patterns, by_pattern = published_groups(specs)
   for _, pattern in ipairs(node.patterns) do
-    if not by_pattern[pattern] then put_in_force(ledger.group_node(account, pattern), {}, spread) end
+    if not by_pattern[pattern] then put_in_force(ledger.group_node(account, pattern), {}, spread, learning) end
   end
   for _, pattern in ipairs(patterns) do
-    put_in_force(ledger.group_node(account, pattern), by_pattern[pattern], spread)
+    put_in_force(ledger.group_node(account, pattern), by_pattern[pattern], spread, learning)
   end
   if node.revision == 0 or not is_same(patterns, node.patterns) then
     node.patterns, node.revision = patterns, node.revision + 1

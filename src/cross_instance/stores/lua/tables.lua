@@ -8,6 +8,7 @@
 --
 --      i instance    j its id's incarnation   z its nonce      b when it counts as silent
 --      n node        f flow                   t tag            C spec        c who publishes it   d told
+--      L learned     K its durable copy
 --      p permit      q its place in line      h head of line   x what ends at an instant
 --      k lock        l lost                   m claim          g fence       y what is looked at, and when
 --      @ the latest instant                   \129 the last incarnation

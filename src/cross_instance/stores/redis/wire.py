@@ -32,7 +32,7 @@ VERSION = "v1"
 
 _OPERATIONS: tuple[type[Operation[Any]], ...] = (
     *(ops.Acquire, ops.Settle, ops.Cancel, ops.Join, ops.Heartbeat, ops.Steal, ops.Leave, ops.Sweep, ops.Configure),
-    *(ops.Snapshot, ops.Lock, ops.Unlock),
+    *(ops.Snapshot, ops.Keep, ops.Unlearn, ops.Lock, ops.Unlock),
 )
 NAMES = {kind: re.sub(r"\B([A-Z])", r"_\1", kind.__name__).lower() for kind in _OPERATIONS + task_wire.OPERATIONS}
 """Which script decides which operation."""
@@ -46,7 +46,7 @@ _RESULTS: dict[str, type[Result]] = {
     for kind in (
         *(ops.Granted, ops.Waiting, ops.Refused, ops.Stale, ops.Fenced, ops.Settled, ops.Cancelled, ops.Joined),
         *(ops.Duplicate, ops.Removing, ops.Beaten, ops.Stolen, ops.Left, ops.Swept, ops.Configured, ops.World),
-        *(ops.Locked, ops.Unlocked),
+        *(ops.Kept, ops.Unlearned, ops.Locked, ops.Unlocked),
         *task_wire.RESULTS,
     )
 }

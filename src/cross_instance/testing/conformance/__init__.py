@@ -23,6 +23,7 @@ from cross_instance.testing.conformance import (
     broadcasts,
     configuration,
     delivery,
+    learning,
     lifecycle,
     locking,
     queueing,
@@ -35,6 +36,7 @@ from cross_instance.testing.conformance import (
 )
 from cross_instance.testing.conformance.asynchronous import AsyncLaw, blocking
 from cross_instance.testing.conformance.law import AsyncStoreUnderTest, Law, Need, StoreUnderTest
+from cross_instance.testing.conformance.learning_storm import learning_storm_law
 from cross_instance.testing.conformance.mirror import ConformanceError, Mirror
 from cross_instance.testing.conformance.storm import Elapse, Storm, random_operations
 from cross_instance.testing.conformance.storming import storm_law
@@ -44,13 +46,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 TASKS = (tasks, stealing, task_keeping, task_wakes)
-THEMES = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, broadcasts, delivery, *TASKS)
+PERMITS = (admission, queueing, lifecycle, settlement, repeats, configuration, locking, broadcasts, delivery, learning)
+THEMES = (*PERMITS, *TASKS)
 SEEDS = range(4)
 
 LAWS: tuple[Law, ...] = (
     *(value for theme in THEMES for value in vars(theme).values() if isinstance(value, Law)),
     *(storm_law(seed) for seed in SEEDS),
     *(task_storm_law(seed) for seed in SEEDS),
+    *(learning_storm_law(seed) for seed in SEEDS),
 )
 """Every law, in the order of the design."""
 

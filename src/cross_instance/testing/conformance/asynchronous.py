@@ -66,7 +66,10 @@ def blocking(under: AsyncStoreUnderTest) -> Iterator[StoreUnderTest]:
     """The asynchronous stores as the synchronous laws want them, on an event loop that lives as long."""
     with asyncio.Runner() as runner:
         yield StoreUnderTest(
-            lambda space, clock: Blocking(runner, under, space, clock), under.takes_clock, shares=False
+            lambda space, clock: Blocking(runner, under, space, clock),
+            under.takes_clock,
+            shares=False,
+            learns=under.learns,
         )
 
 

@@ -23,6 +23,7 @@ class Need(Enum):
 
     CLOCK = "a store that decides at the instants of a given clock"
     SHARING = "several stores on one state, used from several threads"
+    LEARNING = "a store that learns hidden limits"
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Under(Generic[S]):
 
     `open(space, clock)` gives a store on the state named `space`, which is empty where the name is new; names are
     letters, digits, `-` and `_`. `clock` is None unless `takes_clock`: a store that takes one decides at its
-    instants. `shares`: the same space can be opened again, and its stores used from several threads.
+    instants. `shares`: the same space can be opened again, and its stores used from several threads. `learns`: hidden
+    limits are learned where an account says how.
     """
 
     open: Callable[[str, FakeClock | None], S]
     takes_clock: bool = True
     shares: bool = True
+    learns: bool = True
 
     def clock(self) -> FakeClock | None:
         """A clock moved by hand, where such stores take one."""
@@ -44,7 +47,7 @@ class Under(Generic[S]):
 
     def lacks(self, needs: frozenset[Need]) -> frozenset[Need]:
         """Which of a law's needs such stores do not meet."""
-        met = {Need.CLOCK: self.takes_clock, Need.SHARING: self.shares}
+        met = {Need.CLOCK: self.takes_clock, Need.SHARING: self.shares, Need.LEARNING: self.learns}
         return frozenset(need for need in needs if not met[need])
 
 

@@ -10,9 +10,12 @@ from cross_instance.testing.conformance.scene import Scene, require
 from cross_instance.testing.conformance.storm import Elapse, random_operations
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
     from cross_instance.rules.operations import Operation, Result
+
+    Steps = Generator[Operation[Any] | Elapse, Result | None, None]
 
 OPERATIONS = 600
 
@@ -27,9 +30,9 @@ def storm_law(seed: int) -> Law:
     return Law(f"storm_{seed}", sentence, frozenset(), body)
 
 
-def rage(scene: Scene, seed: int, operations: int = OPERATIONS) -> None:
-    """Run a storm. Where the store owns its time, time passes by itself."""
-    storm = random_operations(seed, operations)
+def rage(scene: Scene, seed: int, operations: int = OPERATIONS, storm: Steps | None = None) -> None:
+    """Run a storm, the usual one unless given. Where the store owns its time, time passes by itself."""
+    storm = storm or random_operations(seed, operations)
     result: Result | None = None
     try:
         step = next(storm)

@@ -160,7 +160,8 @@ class Application:
         charged = self.config.charge_failed
         if route.provider == "openai" if charged is None else charged:
             self._limiter.penalise(visit.account, route.provider, call.model, charge, self.now())
-        visit.status, headers, body = route.wire.error(problem)
+        named = problem if self.config.name_limits else problem._replace(refusal=None)
+        visit.status, headers, body = route.wire.error(named)
         visit.outcome = "rejected" if visit.status == 429 else "failed"
         if visit.status == 429:
             self._recorder.reject(problem.refusal.limit.kind if problem.refusal else problem.kind)

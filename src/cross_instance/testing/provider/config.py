@@ -119,6 +119,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     `characters_per_token`: of the real count; the estimate made on arrival is always one token per four characters.
     `cached_input`: the part of the input that is reported as read from the prompt cache, 0 to 1.
     `rate_limit_headers`, `retry_after`: whether the provider tells its limits, and when to come back.
+    `name_limits`: whether a refusal says which limit was met, and its figure.
     `keep_alive`: seconds between empty lines (comments in a stream) sent while the caller waits, as DeepSeek does.
     `journal`: how many of the last requests are remembered one by one.
     """
@@ -133,6 +134,7 @@ class ProviderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     cached_input: float = 0.0
     rate_limit_headers: bool = True
     retry_after: bool = True
+    name_limits: bool = True
     charge_failed: bool | None = None
     keep_alive: float | None = None
     seed: int = 0

@@ -1,0 +1,128 @@
+-- The learner of hidden limits: one record for each account, provider and model group (as rules/learning.py; its rules
+-- 1 to 5 hold here). Kinds have the names by which they are sent; where none is named it is nil.
+
+local estimate = require "learning_estimate"
+local rates = require "learning_rate"
+local slots = require "learning_concurrency"
+local values = require "learning_values"
+
+local TOKENS = { tokens = true, input_tokens = true, output_tokens = true }
+local AGREES = 100000
+
+local WHOLE, UNIT, LOWEST, HIGHEST = values.WHOLE, values.UNIT, values.LOWEST, values.HIGHEST
+local floor, max, min = math.floor, math.max, math.min
+local part, with = values.part, values.with
+
+-- Begin with a preset or a guess.
+local function new_learner(rate, now, serial)
+  return { requests = rates.start(rate, now, serial), tokens = false, slots = slots.new_slots({}), epoch = 0 }
+end
+
+-- A request goes. `stamp` counts requests, `tokens` tokens; `most` holds the ceiling (requests), slots and tokens that
+-- the user configured.
+local function granted(record, now, stamp, tokens, most)
+  local learned = record.tokens
+  if learned and tokens then learned = rates.granted(learned, now, tokens.serial, most.tokens) end
+  return with(record, {
+    requests = rates.granted(record.requests, now, stamp.serial, most.requests),
+    slots = slots.granted(record.slots, now, stamp, most.slots), tokens = learned,
+  })
+end
+
+-- A request was answered.
+local function succeeded(record, stamp)
+  return with(record, { slots = slots.succeeded(record.slots, stamp) })
+end
+
+-- How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know.
+local function row_of(record, stamp)
+  if slots.is_trial(record.slots, stamp.serial - record.requests.rejections) then return record.slots.trials + 1 end
+  return estimate.next_row(record.requests, stamp)
+end
+
+local function count_rejected(rate, size)
+  return with(rate, { rejections = rate.rejections + size })
+end
+
+-- The tokens' rate answers; without one, begin with as many tokens as the present rate of such requests takes.
+local function by_tokens(record, now, stamp, tokens, resume, told)
+  local sized = max(LOWEST, min(record.requests.rate * tokens.size, HIGHEST))
+  local learned = record.tokens or rates.start(sized, now - MINUTE, max(0, tokens.serial - floor(sized / UNIT)))
+  return with(record, {
+    requests = count_rejected(record.requests, stamp.size),
+    tokens = estimate.rejected(learned, now, tokens, resume, told),
+  })
+end
+
+local function by_slots(record, stamp, held)
+  return with(record, { requests = count_rejected(record.requests, stamp.size), slots = held })
+end
+
+-- The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met.
+local function freed(rate, now, stamp)
+  local fresh = rates.start(max(rate.rate, rate.block.met, LOWEST), now, stamp.serial - rate.rejections)
+  return with(fresh, { rejections = rate.rejections + 1, phase = rates.SEARCH, gain = rates.SEARCH_GAIN })
+end
+
+local function doubting(rate)
+  if rate.told > 0 and rate.doubted == 0 and rate.estimate < part(rate.told, WHOLE - AGREES) then
+    return with(rate, { doubted = 1 })
+  end
+  return rate
+end
+
+local function echoed(record, now, stamp, tokens)
+  return with(record, {
+    requests = estimate.echoed(record.requests, stamp),
+    tokens = record.tokens and tokens and estimate.echoed(record.tokens, tokens) or record.tokens,
+    slots = slots.echoed(record.slots, now),
+  })
+end
+
+-- A request met 429. `how.moved`: it is the first of its epoch; `told`: the provider said so; `kind`: what it named;
+-- `tokens`: the request's stamp in tokens, or nil; `resume`: when the pause ends.
+local function rejected(record, now, stamp, how)
+  local kind, resume, told = how.kind, how.resume, how.told
+  if not how.moved then return echoed(record, now, stamp, how.tokens) end
+  record = with(record, { epoch = record.epoch + 1 })
+  local accepted = stamp.serial - record.requests.rejections
+  local is_own = kind == "concurrency" or (not kind and slots.is_own(record.slots, stamp, accepted))
+  if is_own or (not kind and row_of(record, stamp) == 0) then
+    local held = slots.rejected(record.slots, now, stamp, accepted, kind ~= nil)
+    if is_own and held.cap > 0 then return by_slots(record, stamp, held) end
+    if held.cap > 0 and record.slots.cap == 0 then
+      return with(record, { slots = held, requests = freed(record.requests, now, stamp) })
+    end
+    record = with(record, { slots = held })
+  end
+  if TOKENS[kind or ""] and how.tokens then return by_tokens(record, now, stamp, how.tokens, resume, told) end
+  return with(record, { requests = doubting(estimate.rejected(record.requests, now, stamp, resume, told)) })
+end
+
+-- A request timed out.
+local function timed_out(record, now, stamp)
+  return with(record, { slots = slots.timed_out(record.slots, now, stamp, record.epoch) })
+end
+
+-- Whether what was measured, and what was let in since the present climb began, is possible under a limit.
+local function agrees(rate, now, serial, limit)
+  if rate.estimate > 0 and rate.learning == 0 and rate.told == 0 then
+    return math.abs(rate.estimate - limit) <= part(limit, AGREES)
+  end
+  local seen = values.per_minute(serial - rate.rejections - rate.climb.count, max(MINUTE, now - rate.climb.at))
+  return seen <= part(limit, WHOLE + AGREES)
+end
+
+-- The provider stated a limit. Believed while the counts agree; absurd figures are not.
+local function header_told(record, now, serial, limit)
+  local rate = record.requests
+  if limit < LOWEST or limit > HIGHEST or limit == rate.told then return record end
+  rate = with(rate, { told = limit, doubted = agrees(rate, now, serial, limit) and 0 or 1 })
+  if rate.doubted == 0 then rate = rates.cruising(with(rate, { estimate = limit, learning = 0 })) end
+  return with(record, { requests = rate })
+end
+
+return {
+  pause = estimate.pause, new_learner = new_learner, granted = granted, succeeded = succeeded, row_of = row_of,
+  rejected = rejected, timed_out = timed_out, header_told = header_told,
+}

@@ -1,0 +1,164 @@
+-- What rejections tell about a hidden rate: the estimate between two boundaries (as rules/learning_estimate.py; its
+-- rules 1 to 8 hold here).
+
+local exact = require "exact"
+local rates = require "learning_rate"
+local values = require "learning_values"
+
+local AGAIN, ENOUGH = 3, 10
+local FIRST_CUT, FIRST_FLOOR, FIRST_LASTED = 700000, 100000, 750000
+local AGREES, AGREES_LEARNING, MOST_UNSURE = 50000, 30000, 200000
+local FALLEN, FALL, DECAY, DRIFT, DRIFT_LEARNING = 1020000, 980000, 995000, 1030000, 1080000
+local GROWN_GAIN, GROWN_MOST = 100000, 1500000
+local LONG_ROW = 8
+
+local WHOLE = values.WHOLE
+local START, SEARCH, CRUISE, CLIMB, PROBE = rates.START, rates.SEARCH, rates.CRUISE, rates.CLIMB, rates.PROBE
+local PRICE, REST, LONGEST_REST, CLIMB_GAIN = rates.PRICE, rates.REST, rates.LONGEST_REST, rates.CLIMB_GAIN
+local floor, max, min = math.floor, math.max, math.min
+local mark, part, per_minute, sane, with = values.mark, values.part, values.per_minute, values.sane, values.with
+local units_in, cruising = values.units_in, rates.cruising
+
+-- The µs to wait after the `row`-th rejection in a row where the provider did not say, ± 20 % by a draw.
+local function pause(row, draw)
+  local us = SECOND * 2 ^ (row < LONG_ROW and min(row, 3) or min(row - 4, 5))
+  return floor(us * 4 / 5) + floor(floor(us * 2 / 5) * floor(draw / 4096) / 2 ^ 20)
+end
+
+local function goes_on(record, stamp)
+  return record.finish and stamp.serial - record.rejections - record.finish.count < AGAIN * stamp.size
+end
+
+-- How many rejections in a row this one ends, less one.
+local function next_row(record, stamp)
+  return goes_on(record, stamp) and record.block.row + 1 or 0
+end
+
+-- A rejection of a request granted before the epoch moved: counted, paid for, nothing else.
+local function echoed(record, stamp)
+  local due, price = record.due, PRICE * stamp.size
+  local most = record.step.count + max(price, units_in(record.rate, LONGEST_REST))
+  return with(record, {
+    rejections = record.rejections + stamp.size,
+    block = with(record.block, { rejections = record.block.rejections + 1 }),
+    due = with(due, { count = max(due.count, min(due.count + price, most)) }),
+  })
+end
+
+-- Count a rejection, its delay and its price; the next step starts when the pause is over.
+local function noted(record, now, stamp, here)
+  local lag, price = max(0, now - stamp.at), PRICE * stamp.size
+  local due = here.count + price
+  if record.phase == CRUISE or record.phase == PROBE then
+    local longest = max(price, units_in(record.rate, LONGEST_REST))
+    due = min(max(record.due.count, here.count) + price, here.count + longest)
+  end
+  return with(record, {
+    rejections = record.rejections + stamp.size,
+    lag = lag > record.lag and lag or record.lag - floor((record.lag - lag) / 8),
+    step = here, climb = here, due = mark(here.at + REST, due),
+  })
+end
+
+-- Go to an estimate that is not confirmed, and look for its confirmation.
+local function climbing(record, estimate, gain)
+  local cruise = cruising(with(record, { estimate = sane(estimate) }))
+  return with(cruise, { phase = CLIMB, gain = gain, survived = 0 })
+end
+
+local function concluded(record, figure, unsure)
+  local block = record.block
+  local kept = block.kept
+  if kept == 0 then return climbing(record, figure, CLIMB_GAIN) end
+  local near = part(kept, min(MOST_UNSURE, unsure + (block.learning > 0 and AGREES_LEARNING or AGREES)))
+  if figure > kept + near then
+    local estimate = max(figure, min(block.reached, part(figure, GROWN_MOST)))
+    return climbing(with(record, { learning = 1 }), estimate, GROWN_GAIN)
+  end
+  local estimate
+  if block.met <= part(kept, FALLEN) or figure < kept - near then
+    estimate = min(figure, part(kept, FALL))
+  elseif block.reached > kept then
+    estimate = max(figure, min(block.reached, part(kept, block.learning > 0 and DRIFT_LEARNING or DRIFT)))
+  else
+    estimate = max(figure, part(kept, DECAY))
+  end
+  if figure < kept - near then return climbing(record, estimate, CLIMB_GAIN) end
+  return cruising(with(record, { estimate = sane(estimate) }))
+end
+
+-- The estimate that follows from the interval between the two boundaries.
+local function judged(record, size)
+  local first, last, block = record.start, record.finish, record.block
+  if not first or not last or last.count - first.count < ENOUGH * size then return record end
+  local units, us = last.count - first.count, last.at - first.at
+  local figure = min(block.met, per_minute(units, us))
+  if figure < (block.kept > 0 and block.kept or block.met) then
+    local highest = min(block.met, per_minute(units, us - first.idle))
+    figure = min(highest, block.kept > 0 and block.kept or highest)
+  end
+  local unsure = exact.muldiv(floor((first.idle + last.idle) / 1000), WHOLE, max(1, floor(us / 1000)))
+  return concluded(record, sane(figure), unsure)
+end
+
+-- Forget what an outage seemed to teach.
+local function outlasted(record)
+  record = with(record, { start = false })
+  if record.block.kept == 0 then return record end
+  return cruising(with(record, { estimate = record.block.kept }))
+end
+
+-- There is no boundary before: this is one. Only the very first overload cuts without having measured. Where that was
+-- not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
+local function first(record, past, finish, row, stamp)
+  if row > 0 then
+    local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
+    record = with(record, { finish = finish, block = block })
+    if past.estimate > 0 or finish.count - block.count < ENOUGH * stamp.size then return record end
+    return judged(with(record, { start = mark(block.at, block.count) }), stamp.size)
+  end
+  local block = rates.new_block({ rejections = 1, met = past.rate, at = finish.at, count = finish.count })
+  record = with(record, { start = false, finish = finish, block = block })
+  if past.estimate > 0 then return record end
+  local seen = per_minute(finish.count - past.climb.count, record.step.at - past.climb.at)
+  local lasted = past.phase == START and part(past.survived, FIRST_LASTED) or 0
+  local rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
+  return with(record, { phase = SEARCH, gain = rates.SEARCH_GAIN, rate = rate })
+end
+
+local function start_of(past, size)
+  local is_short = past.start and past.finish and past.finish.count - past.start.count < ENOUGH * size
+  return is_short and past.start or past.finish
+end
+
+local function block_after(past, stamp, accepted)
+  local climbed = per_minute(accepted - past.climb.count, stamp.at - past.climb.at)
+  return rates.new_block({
+    rejections = 1, met = past.rate, kept = past.estimate,
+    reached = past.phase >= CLIMB and min(past.survived, climbed) or 0, at = stamp.at, count = accepted,
+    learning = past.learning > 0 and past.phase ~= CRUISE and 1 or 0,
+  })
+end
+
+-- The first rejection of an epoch. `resume`: when the pause ends; `told`: the provider said so (Retry-After).
+local function rejected(past, now, stamp, resume, told)
+  local accepted, row = stamp.serial - past.rejections, next_row(past, stamp)
+  local idle = (told or row == 0) and 0 or floor((resume - stamp.at) / 2)
+  local finish, is_same = mark(resume - idle, accepted, idle), goes_on(past, stamp)
+  local record = noted(past, now, stamp, mark(resume, accepted))
+  if not past.finish or (is_same and not past.start) then return first(record, past, finish, row, stamp) end
+  record = with(record, { finish = finish })
+  if is_same then
+    local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
+    record = with(record, { block = block })
+    if row >= LONG_ROW and accepted - block.count < row * stamp.size then return outlasted(record) end
+    return judged(record, stamp.size)
+  end
+  local block = block_after(past, stamp, accepted)
+  return judged(with(record, {
+    start = start_of(past, stamp.size), block = block, learning = block.learning,
+    cost = floor((3 * past.cost + 1000 * past.block.rejections) / 4),
+  }), stamp.size)
+end
+
+return { pause = pause, next_row = next_row, echoed = echoed, rejected = rejected }

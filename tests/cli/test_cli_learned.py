@@ -1,0 +1,82 @@
+"""What was learned of limits, told with its evidence and forgotten on request; the demo's hidden part."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.cli.commands import Place
+
+from cross_instance import Runtime
+from cross_instance.cli.demo.hidden import Moment, Search, text_of
+from cross_instance.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROVIDERS = {"openai": {"requestsPerMinute": 500, "models": {"o3*": {"concurrency": 2}}}}
+
+
+@pytest.fixture
+def live(place: Place) -> Iterator[Runtime]:
+    """An instance one of whose requests met 429, without a word on why."""
+    place.configure({"providers": PROVIDERS})
+    with Runtime("one", settings=load_settings(place.project, environ={}, home=place.home)) as runtime:
+        with runtime.permit("openai", "gpt-4o"):
+            pass
+        with runtime.permit("openai", "gpt-4o") as permit:
+            permit.settle(status=429, headers={"retry-after": "0"})
+        with runtime.permit("anthropic", "claude"):
+            pass
+        yield runtime
+
+
+@pytest.mark.usefixtures("live")
+def test_limits_are_explained(place: Place) -> None:
+    text = place.run("cross-instance", "limits", "--explain").stdout
+    openai = text[text.index("openai\n") :]
+    assert "configured  500 requests/min, never exceeded" in openai
+    assert "told        nothing" in openai
+    assert "no limit yet; 50.0 requests/min are allowed, begun with 500" in openai
+    assert "2 granted, 1 of them met 429 (50.00%)" in openai
+    assert "last change" in openai
+    assert "in force    50 requests/min (learned)" in openai
+    anthropic = text[text.index("anthropic\n") :].partition("\n\n")[0]
+    assert "in force    50 requests/min (preset)" in anthropic
+    one = place.read_json("cross-instance", "limits", "--explain", "--provider", "openai", "--json")["limits"]
+    assert [entry["model"] for entry in one] == ["", "o3*"]
+    assert (one[0]["learned"]["rejected"], one[0]["learned"]["phase"]) == (1, "search")
+    assert one[1]["learned"] is None
+
+
+@pytest.mark.usefixtures("live")
+def test_the_learned_limit_is_shown_per_minute(place: Place) -> None:
+    line = place.run("cross-instance", "limits", "--provider", "openai").stdout.splitlines()[1]
+    assert line.split()[3] == "50/min"
+    assert line.split()[-1] == "learned"
+
+
+@pytest.mark.usefixtures("live")
+def test_reset_forgets(place: Place) -> None:
+    def reset(*what: str) -> str:
+        return place.run("cross-instance", "limits", "reset", *what).stdout
+
+    assert reset("gemini") == "Nothing was learned.\n"
+    assert reset("openai", "o3-mini") == "Nothing was learned.\n"
+    assert reset("OpenAI", "gpt-4o") == "Forgotten: what was learned of openai/default.\n"
+    assert "in force    500 requests/min (configured)" in place.run("cross-instance", "limits", "--explain").stdout
+    assert reset() == "Forgotten: what was learned of anthropic/default.\n"
+
+
+def test_nothing_is_made_where_nothing_is_used(place: Place) -> None:
+    assert place.run("cross-instance", "limits", "reset").stdout == "Nothing was learned.\n"
+    explained = place.run("cross-instance", "limits", "--explain").stdout
+    assert explained == "No account has been used since the machine was started.\n"
+    assert not (place.home / ".pi" / "runtime").exists()
+
+
+def test_the_demo_s_search_is_told_in_one_line() -> None:
+    moments = (Moment(0.0, 0, 0, 500.0, 0.0), Moment(60.0, 297, 3, 297.0, 300.0))
+    text = text_of(Search(300, 60.0, 12.4, moments, "what was learned"))
+    assert "The hidden limit of 300/min was found after 12 s; 3 of 300 requests met 429 (1.0%), 96% of it used." in text
+    assert "not found" in text_of(Search(300, 60.0, None, moments, ""))

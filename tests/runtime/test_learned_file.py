@@ -1,0 +1,111 @@
+"""What was learned is made durable by the heartbeat and shown in the project's file; removing that forgets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.runtime.doubles import Timeline, settings_in
+
+from cross_instance import Runtime, events
+from cross_instance.heartbeat import Pulse
+from cross_instance.learned import LearnedFile
+from cross_instance.lookout import Lookout
+from cross_instance.presence import instances_folder
+from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def timeline() -> Timeline:
+    return Timeline()
+
+
+@pytest.fixture
+def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
+    (tmp_path / ".pi").mkdir()
+    with Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime:
+        runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first
+        yield runtime
+
+
+def pulse_of(runtime: Runtime) -> Pulse:
+    folder = instances_folder(runtime.settings.runtime_dir)
+    return Pulse(runtime._membership, Lookout(folder, "by hand", interval=0), interval=15.0)
+
+
+def overload(runtime: Runtime) -> None:
+    with runtime.permit("openai", "gpt-4o") as permit:
+        permit.settle(status=429, headers={"retry-after": "0"})
+
+
+def account(timeline: Timeline) -> NodeState:
+    world: World = timeline.run(Snapshot())
+    return next(node for node in world.nodes if node.node == "openai/default")
+
+
+def file_of(runtime: Runtime) -> Path:
+    return runtime.settings.project_dir / ".pi" / "data" / "adaptive-rate-state.json"
+
+
+def test_a_beat_keeps_what_is_new_and_shows_it(timeline: Timeline, runtime: Runtime) -> None:
+    pulse = pulse_of(runtime)
+    with runtime.permit("openai", "gpt-4o"):
+        pulse.beat()
+    assert not [op for op, _ in timeline.ops if isinstance(op, Keep)]
+    assert not file_of(runtime).exists()
+    overload(runtime)
+    pulse.beat()
+    pulse.beat()
+    assert len([op for op, _ in timeline.ops if isinstance(op, Keep)]) == 1
+    shown = json.loads(file_of(runtime).read_text(encoding="utf-8"))
+    assert shown["limits"]["openai/default"]["rejected"] == 1
+
+
+def test_removing_the_file_forgets(timeline: Timeline, runtime: Runtime) -> None:
+    pulse = pulse_of(runtime)
+    overload(runtime)
+    pulse.beat()
+    file_of(runtime).unlink()
+    pulse.beat()
+    state = account(timeline).learned
+    assert state is not None
+    assert (state.rejected, state.rate) == (0, 500_000)
+    told = [event for event in runtime.status().events if event.kind == events.LIMITS_RESET]
+    assert [event.fields["nodes"] for event in told] == [["openai/default"]]
+    pulse.beat()
+    assert len([op for op, _ in timeline.ops if isinstance(op, Unlearn)]) == 1
+
+
+def test_who_never_wrote_the_file_resets_nobody(timeline: Timeline, runtime: Runtime) -> None:
+    overload(runtime)
+    LearnedFile(runtime._membership).look()
+    pulse_of(runtime).beat()
+    assert not [op for op, _ in timeline.ops if isinstance(op, Unlearn)]
+
+
+def test_what_was_learned_last_is_kept_when_leaving(timeline: Timeline, tmp_path: Path) -> None:
+    with Runtime("one", store=timeline, settings=settings_in(tmp_path, logging=False)) as runtime:
+        overload(runtime)
+    assert len([op for op, _ in timeline.ops if isinstance(op, Keep)]) == 1
+    assert not (tmp_path / ".pi" / "data").exists(), "a project without a folder .pi gets none"
+
+
+def test_what_is_learned_is_told(runtime: Runtime) -> None:
+    overload(runtime)
+    told = [event for event in runtime.status().events if event.kind == events.LIMIT_LEARNED]
+    assert len(told) == 1
+    assert "openai/default" in told[0].message
+    assert "first 429" in told[0].message
+
+
+def test_where_learning_is_off_no_limit_changes(timeline: Timeline, tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, adaptive_rate_control={"enabled": False})
+    with Runtime("one", store=timeline, settings=settings) as runtime:
+        overload(runtime)
+        assert [limit.source for limit in runtime.limits()] == ["preset"]
+        assert account(timeline).learned is None

@@ -5,8 +5,8 @@
    `MOST_NOTES` take the place of the oldest.
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
    looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
-3. What is told goes to the log files (`journal`) and to the feed, unless `logging` is switched off; who watches reads
-   from the feed what the others tell.
+3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
+   `logging` is switched off; who watches reads from the feed what the others tell.
 4. How calls end is told to `health`, which answers overloads.
 5. A store out of reach leaves out what would have been seen.
 """
@@ -104,8 +104,9 @@ class Activity:
             self._joined = True
             self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
             if settings.logging and not self._writers:
-                logs = settings.project_dir / ".pi" / "logs"
-                self._writers.append(Journal(logs, as_json=settings.log_format == "json"))
+                project = settings.project_dir / ".pi"
+                if project.exists():
+                    self._writers.append(Journal(project / "logs", as_json=settings.log_format == "json"))
                 if path is not None:
                     self._writers.append(FeedWriter(path))
                 self._collected = membership.events.collect(self._stir)

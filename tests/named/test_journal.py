@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.runtime.doubles import Timeline, settings_in
@@ -21,6 +21,9 @@ from cross_instance.events import Event
 from cross_instance.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
 from cross_instance.rules.operations import SECOND
 from cross_instance.shared_file import KEPT, SharedFile
+
+if TYPE_CHECKING:
+    from cross_instance.config import Settings
 
 STAMP = re.compile(r"^\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] ")
 
@@ -151,9 +154,14 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path, caplog: pyte
 # --- fed by a runtime ----------------------------------------------------------------------------------------------
 
 
+def project_in(folder: Path, **settings: Any) -> Settings:
+    (folder / ".pi").mkdir()
+    return settings_in(folder, **settings)
+
+
 def test_a_runtime_writes_what_it_did_when_it_leaves_at_the_latest(tmp_path: Path) -> None:
     limits, unlearned = {"requestsPerMinute": 60, "burst": 10}, {"enabled": False}
-    settings = settings_in(tmp_path, providers={"acme": limits}, adaptive_rate_control=unlearned)
+    settings = project_in(tmp_path, providers={"acme": limits}, adaptive_rate_control=unlearned)
     with Runtime("one", store=Timeline(), settings=settings) as runtime:
         for _ in range(3):
             with runtime.permit("acme", "m-1"):
@@ -172,7 +180,7 @@ def test_a_runtime_writes_what_it_did_when_it_leaves_at_the_latest(tmp_path: Pat
 
 def test_what_the_provider_tells_of_its_limit_is_written_with_both_figures(tmp_path: Path) -> None:
     timeline = Timeline()
-    runtime = Runtime("one", store=timeline, settings=settings_in(tmp_path))
+    runtime = Runtime("one", store=timeline, settings=project_in(tmp_path))
     with runtime:
         with runtime.permit("openai", "m-1"):
             pass
@@ -191,15 +199,21 @@ def test_what_the_provider_tells_of_its_limit_is_written_with_both_figures(tmp_p
 
 
 def test_logging_off_writes_nothing(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, logging=False)
+    settings = project_in(tmp_path, logging=False)
     with Runtime("one", settings=settings) as runtime, runtime.permit("acme", "m-1"):
         pass
-    assert not (tmp_path / ".pi").exists()
+    assert list((tmp_path / ".pi").iterdir()) == []
     assert list((settings.runtime_dir / "events").glob("*.jsonl")) == []
 
 
+def test_a_folder_that_is_no_project_gets_no_logs(tmp_path: Path) -> None:
+    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path)) as runtime, runtime.permit("acme", "m-1"):
+        pass
+    assert not (tmp_path / ".pi").exists()
+
+
 def test_json_on_request(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, log_format="json")
+    settings = project_in(tmp_path, log_format="json")
     with Runtime("one", store=Timeline(), settings=settings) as runtime, runtime.permit("openai", "m-1"):
         pass
     told = [json.loads(line) for line in (tmp_path / ".pi" / "logs" / COORDINATOR_LOG).read_text().splitlines()]

@@ -25,6 +25,7 @@ TROUBLESHOOTING = ROOT / "docs" / "how-to" / "troubleshooting.md"
 PRIORITIES = ROOT / "docs" / "how-to" / "priorities.md"
 OPENAI = {"openai": {"requestsPerMinute": 500, "burst": 100}}
 CRITICAL = {"instances": {"critical-worker": {"priority": 10, "reservedCapacity": 100}}}
+UNLEARNED = {"adaptiveRateControl": {"enabled": False}}
 SECONDS = re.compile(r"\d+\.\d+ s\b")
 
 
@@ -48,6 +49,13 @@ def refused(place: Place, provider: str, kind: Kind | None) -> Iterator[None]:
 def configured_too_high(place: Place) -> Iterator[None]:
     place.configure({"providers": OPENAI})
     with refused(place, "openai", Kind.REQUESTS):
+        yield
+
+
+@contextmanager
+def a_kind_missing(place: Place) -> Iterator[None]:
+    place.configure(UNLEARNED)
+    with refused(place, "anthropic", Kind.CONCURRENCY):
         yield
 
 
@@ -96,10 +104,10 @@ def unreachable(place: Place) -> Iterator[None]:
 
 STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     configured_too_high,
-    lambda place: refused(place, "anthropic", Kind.CONCURRENCY),
+    a_kind_missing,
     at_another_store,
     lambda place: configured(place, {"enabled": False}),
-    lambda place: configured(place, {"adaptiveRateControl": {"enabled": False}}, "openai"),
+    lambda place: configured(place, UNLEARNED, "openai"),
     lambda place: started_otherwise(place, "live"),
     started_otherwise,
     lambda place: configured(place, {"providers": {"antropic": {"requestsPerMinute": 9}}}, "openai"),
@@ -149,12 +157,12 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
             None,
             "ok    429s: openai: the provider has refused since the start: 1 of which it did not say",
         ),
-        ("openai", Kind.TOKENS, "no limit of tokens is in force: set providers.openai.tokensPerMinute"),
+        ("openai", Kind.TOKENS, "ok    429s: openai: the provider has refused since the start: 1 of tokens\n"),
         ("openai", Kind.REQUESTS, "ok    429s: openai: the provider has refused since the start: 1 of requests\n"),
     ],
 )
 def test_what_follows_by_itself_needs_no_mending(place: Place, provider: str, kind: Kind | None, words: str) -> None:
-    """A preset gives way to what the provider says; a limit that is missing does not come of itself."""
+    """A preset gives way to what the provider says, and a limit that was missing is learned."""
     with live(place, provider=provider) as permit:
         permit.settle(status=429, signals=Signals(kind=kind, retry_after=0))
         permit.close()
@@ -166,13 +174,13 @@ def test_a_models_own_limit_is_named_with_its_pattern(place: Place) -> None:
     place.configure({"providers": {"openai": {"models": {"m*": {"tokensPerMinute": 50}}}}})
     settings = load_settings(place.project, environ={}, home=place.home)
     with Runtime("live", settings=settings) as runtime:
-        with runtime.permit("openai", "m", costs=Costs(tokens=5)) as permit:
-            permit.settle(status=429, signals=Signals(kind=Kind.TOKENS, retry_after=0))
-        said = told(place, "doctor")
+        permit = runtime.permit("openai", "m", costs=Costs(tokens=5)).acquire()
         place.configure({"providers": {"openai": {"models": {"m*": {"tokensPerMinute": 60}}}}})
         changed = told(place, "doctor")
-    assert "50 tokens/minute (burst 50) are configured: lower providers.openai.models.m*.tokensPerMinute" in said
-    assert (
-        "openai m*: 50 tokens/minute (burst 50) are in force where the settings here say 60 tokens/minute (burst 60)"
-        in changed
-    )
+        permit.settle(status=429, signals=Signals(kind=Kind.TOKENS, retry_after=0))
+        permit.close()
+        refused = told(place, "doctor")
+    where = "are in force where the settings here say"
+    assert f"openai m*: 50 tokens/minute (burst 50) {where} 60 tokens/minute (burst 60)" in changed
+    assert "60 tokens/minute (burst 60) are configured: lower providers.openai.models.m*.tokensPerMinute" in refused
+    assert where not in refused, "what was learned below it is in force now"

@@ -114,7 +114,7 @@ def test_what_earlier_boots_left_is_removed_unread(tmp_path: Path) -> None:
     EmbeddedStore(tmp_path / "store").close()
     folder = tmp_path / "store"
     old = [folder / f"{folders.COORDINATION}an-earlier-boot.mdb{suffix}" for suffix in ("", ".damaged-1")]
-    later_layout = folder / "coordination-v2-an-earlier-boot.mdb"
+    later_layout = folder / "coordination-v999-an-earlier-boot.mdb"
     for path in (*old, later_layout):
         path.write_bytes(b"not a database")
     EmbeddedStore(folder).close()

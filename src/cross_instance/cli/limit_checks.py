@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from cross_instance.config import Settings
     from cross_instance.rules.operations import LimitSpec, LimitState, NodeState, World
+    from cross_instance.status import Place
 
 REFUSED = ("requests", "tokens", "calls at once")
 """What overloads are counted of, in the order of a node's epochs; one of which the provider does not say so counts as
@@ -44,7 +45,7 @@ def findings(settings: Settings, world: World) -> Iterator[Check]:
         if node.node != CLUSTER:
             yield from _otherwise(settings, node)
             yield from _shares(settings, names, node)
-            yield from _refusals(world, node)
+            yield from _refusals(settings, world, node)
 
 
 def _learning(settings: Settings) -> Iterator[Check]:
@@ -74,14 +75,11 @@ def _guessed(settings: Settings, world: World) -> Iterator[Check]:
 
 
 def _otherwise(settings: Settings, node: NodeState) -> Iterator[Check]:
-    """Limits in force at an account in use that are not what the settings here say."""
-    place = place_of(node.node)
-    spec = settings.account_spec(place.provider, place.account)
-    wanted = dict(spec.groups).get(place.pattern, ()) if place.pattern else spec.limits
+    """Limits in force at an account in use that are not what the settings here say; what was learned below is none."""
     in_force = {limit.kind: limit for limit in node.limits}
-    for limit in wanted:
+    for limit in _wanted(settings, place_of(node.node)):
         found = in_force.get(limit.kind)
-        if limit.source is Source.CONFIGURED and (found is None or _figures(found) != _figures(limit)):
+        if found is None or (found.source is not Source.LEARNED and _figures(found) != _figures(limit)):
             now = "nothing is" if found is None else f"{_text(found)} are"
             finding = f"{_named(node)}: {now} in force where the settings here say {_text(limit)}"
             mend = (
@@ -89,6 +87,13 @@ def _otherwise(settings: Settings, node: NodeState) -> Iterator[Check]:
                 "their files within a heartbeat, and keep what they were given by variables or arguments"
             )
             yield Check("limits", "warn", finding, mend)
+
+
+def _wanted(settings: Settings, place: Place) -> list[LimitSpec]:
+    """What the settings here configure of an account or model group."""
+    spec = settings.account_spec(place.provider, place.account)
+    limits = dict(spec.groups).get(place.pattern, ()) if place.pattern else spec.limits
+    return [limit for limit in limits if limit.source is Source.CONFIGURED]
 
 
 def _absent(settings: Settings, world: World) -> Iterator[Check]:
@@ -117,7 +122,7 @@ def _shares(settings: Settings, names: Mapping[int, str], node: NodeState) -> It
             yield Check("instances", "warn", finding, mend)
 
 
-def _refusals(world: World, node: NodeState) -> Iterator[Check]:
+def _refusals(settings: Settings, world: World, node: NodeState) -> Iterator[Check]:
     """Overloads at an account or model group, and what would end them."""
     if not any(node.epochs):
         return
@@ -129,21 +134,26 @@ def _refusals(world: World, node: NodeState) -> Iterator[Check]:
     pause = node.paused_until - world.at.mono
     if pause > 0:
         finding += f"; paused for {pause / SECOND:.1f} s more"
-    remedies = [mend for name in counts or ("requests",) if (mend := _remedy(node, name))]
+    remedies = [mend for name in counts or ("requests",) if (mend := _remedy(settings, node, name))]
     mend = "; ".join(remedies) or ("none needed: it goes on by itself" if pause > 0 else "")
     yield Check("429s", "warn" if mend else "ok", finding, mend)
 
 
-def _remedy(node: NodeState, refused: str) -> str:
-    """What to do about overloads of one kind; "" where the limit in force is none of the user's and follows."""
+def _remedy(settings: Settings, node: NodeState, refused: str) -> str:
+    """What to do about overloads of one kind; "" where the limit in force is none of the user's and follows.
+
+    One that was learned below the configured one ends them at a price: it is tried again from time to time.
+    """
     kinds, key = REMEDIES[refused]
     place = place_of(node.node)
     setting = f"providers.{place.provider}.{f'models.{place.pattern}.' if place.pattern else ''}{key}"
     held = [limit for limit in node.limits if limit.kind in kinds]
     if not held:
         return f"no limit of {refused} is in force: set {setting}"
-    if all(limit.source is Source.CONFIGURED for limit in held):
-        return f"{_text(held[0])} are configured: lower {setting}, or see who else uses the account"
+    if all(limit.source in {Source.CONFIGURED, Source.LEARNED} for limit in held):
+        configured = [limit for limit in _wanted(settings, place) if limit.kind in kinds]
+        if configured:
+            return f"{_text(configured[0])} are configured: lower {setting}, or see who else uses the account"
     return ""
 
 

@@ -14,6 +14,7 @@ if sys.platform == "win32":
 from cross_instance._version import __version__
 
 if TYPE_CHECKING:
+    from cross_instance.coordinator_events import subscribe_coordinator_events
     from cross_instance.errors import (
         ConfigError,
         CrossInstanceError,
@@ -57,6 +58,7 @@ __all__ = [
     "Usage",
     "__version__",
     "retry_with_backoff",
+    "subscribe_coordinator_events",
 ]
 
 _ELSEWHERE = {
@@ -70,6 +72,7 @@ _ELSEWHERE = {
     "Subscription": "events",
     "Usage": "providers.tokens",
     "retry_with_backoff": "retry",
+    "subscribe_coordinator_events": "coordinator_events",
 }
 """Where public names are that are no errors."""
 

@@ -3,7 +3,8 @@
 1. An account is published once per incarnation, before its first permit; the store then says which model patterns
    hold, and under which revision.
 2. Routes are remembered until the store calls them stale: a wrong one costs a round trip, never a wrong decision.
-3. The settings may change meanwhile: what they say otherwise of an account than was published is published anew.
+3. The settings may change meanwhile: what they say otherwise of an account than was published is published anew. Caps
+   that overloads have shown (`in_flight`) go with them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from cross_instance.rules.operations import CLUSTER, AccountSpec, Configure, Source
+from cross_instance.rules.operations import CLUSTER, AccountSpec, Configure, Kind, LimitSpec, Source
 from cross_instance.rules.patterns import most_specific
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cross_instance.config import Settings
 
 MAX_ROUTES = 4096
@@ -57,6 +60,8 @@ class Accounts:
         """Those whose publication is on its way to the store."""
         self.specs: dict[str, AccountSpec] = {}
         """What was published last, by account."""
+        self.caps: dict[str, dict[str, int]] = {}
+        """Calls at once that overloads have shown to be too many, by account and pattern ("": all of the account)."""
         self._named = named
         self._reserves = reserves
         self.take(settings)
@@ -89,7 +94,16 @@ class Accounts:
             spec = self._settings.cluster_spec()
             return WITHDRAWN if spec is None else Words(self._signed(spec), self._weight, 0)
         provider, _, name = account.partition("/")
-        return Words(self._signed(self._settings.account_spec(provider, name)), self._weight, self._reserve)
+        spec = _capped(self._signed(self._settings.account_spec(provider, name)), self.caps.get(account, {}))
+        return Words(spec, self._weight, self._reserve)
+
+    def cap(self, account: str, pattern: str, slots: int | None) -> None:
+        """Publish from now on that more than so many calls at once are too many; None: that is over."""
+        caps = self.caps.setdefault(account, {})
+        if slots is None:
+            caps.pop(pattern, None)
+        else:
+            caps[pattern] = slots
 
     def _signed(self, spec: AccountSpec) -> AccountSpec:
         """A spec that says whose it is: two instances may have been given different arguments."""
@@ -119,3 +133,13 @@ class Accounts:
                 self.routes = {}
             self.routes[provider, model, name] = route
         return route
+
+
+def _capped(spec: AccountSpec, caps: Mapping[str, int]) -> AccountSpec:
+    """A spec with caps on top; one of a group that is not in the spec has no place any more."""
+    slots = {pattern: LimitSpec(Kind.CONCURRENCY, cap, 0, 0, Source.LEARNED) for pattern, cap in caps.items()}
+    if not slots:
+        return spec
+    limits = (*spec.limits, slots[""]) if "" in slots else spec.limits
+    groups = tuple((name, (*of, slots[name]) if name in slots else of) for name, of in spec.groups)
+    return msgspec.structs.replace(spec, limits=limits, groups=groups)

@@ -3,7 +3,8 @@
 1. Telling never waits: who subscribes is called elsewhere, in a thread or in his event loop, in the order of events.
 2. Telling never breaks: a callback that raises is logged, and gets the next event all the same.
 3. A subscriber who does not keep up loses the newest events beyond `MOST_PENDING`; how many, its subscription says.
-4. A forked child has no subscribers.
+4. The events of an instance are numbered: who hears of several instances (`everyone`) has those of each in order.
+5. A forked child has no subscribers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
+from itertools import count
 from queue import SimpleQueue
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -65,6 +67,31 @@ PRESENCE_UNUSABLE = "presence-unusable"
 """The lock files of this machine cannot be used: nobody sees at once who has ended, only by his silence."""
 INSTANCE_REMOVED = "instance-removed"
 """Another instance ended or fell silent without leaving. `removed`: its id."""
+REQUESTS_GRANTED = "requests-granted"
+"""Permits of an account were granted to this instance: `requests` within the last second, `account`, and all instances'
+`used` requests of the last 60 s of the `amount` per minute, as they were last seen (None: not known)."""
+WAITING_LONG = "waiting-long"
+"""A request has waited for its permit for `seconds`, and still does. `account`, `model`, `limit` (the kind of
+limit that holds it back; None: others are before it). Once in ten seconds for each account."""
+REQUESTS_REJECTED = "requests-rejected"
+"""Requests of this instance met 429: `requests` within the last second, `account`, `model`."""
+LIMIT_CHANGED = "limit-changed"
+"""The requests per minute in force at a `node` have changed: `old`, `new`, `source`."""
+RATE_LIMIT_WARNING = "rate-limit-warning"
+"""An account's `usage` (of 1) crossed 0.8 of its requests per minute. `provider`, `account`."""
+PARALLELISM_CHANGED = "parallelism-changed"
+"""The calls that may be under way at a `node` were cut by an overload, or raised by quiet: `old`, `new` (None: no such
+limit), `reason`."""
+WORK_STOLEN = "work-stolen"
+"""This instance took work over from another: `victim`, `entries`."""
+LOCK_TAKEN_OVER = "lock-taken-over"
+"""A lock was taken whose holder's time was over, or whose instance was gone, before it was given back."""
+LOCK_LOST = "lock-lost"
+"""A lock of this instance was lost before it was given back. `resource`."""
+INSTANCE_CONNECTED = "instance-connected"
+"""Another instance came. `connected`: its id."""
+INSTANCE_DISCONNECTED = "instance-disconnected"
+"""Another instance went, whichever way. `disconnected`: its id."""
 
 
 def level_of(topic: str) -> int:
@@ -77,7 +104,8 @@ class Event:
     """Something that must not stay silent.
 
     `kind` is one of the constants of this module or the topic of a notice, such as "limits-conflict"; `at` is Unix
-    time in seconds; `instance_id` says who tells it; `fields` are the figures of the kind.
+    time in seconds; `instance_id` says who tells it, `seq` which of its events it is, from 1 on; `fields` are the
+    figures of the kind.
     """
 
     kind: str
@@ -85,18 +113,20 @@ class Event:
     instance_id: str
     message: str
     fields: Mapping[str, Any] = field(default_factory=dict)
+    seq: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, ready for JSON."""
-        plain = {name: getattr(self, name) for name in ("kind", "at", "instance_id", "message")}
+        plain = {name: getattr(self, name) for name in ("kind", "at", "instance_id", "seq", "message")}
         return {**plain, "fields": dict(self.fields)}
 
 
 class Subscription(Protocol):
     """What `subscribe` gives: it lasts until it, or its runtime, is closed."""
 
-    dropped: int
-    """Events lost because the subscriber did not keep up."""
+    @property
+    def dropped(self) -> int:
+        """Events lost because the subscriber did not keep up."""
 
     def close(self) -> None:
         """End it; what was told before still arrives, while the subscriber's loop runs. May be called twice."""
@@ -107,7 +137,12 @@ class Subscription(Protocol):
 
 
 class _Subscription(ABC):
-    """What both kinds have in common: the way out, and use in a `with` block."""
+    """What all kinds have in common: the way out, and use in a `with` block.
+
+    `passing`: also what is told in passing; `everyone`: that, and others' events.
+    """
+
+    passing = everyone = False
 
     def __init__(self, events: Events) -> None:
         self.dropped = 0
@@ -205,33 +240,88 @@ class _InLoop(_Subscription):
             log.exception("a subscriber failed on the event %s", event.kind)
 
 
+class Collected(_Subscription):
+    """Keeps events until somebody takes them; `arrived` is called with each, and must not wait."""
+
+    passing = True
+
+    def __init__(self, events: Events, arrived: Callable[[], object]) -> None:
+        super().__init__(events)
+        self._arrived = arrived
+        self._pending: deque[Event] = deque()
+
+    def put(self, event: Event) -> None:
+        """See `_Subscription.put`."""
+        if len(self._pending) < MOST_PENDING:
+            self._pending.append(event)
+            self._arrived()
+        else:
+            self.dropped += 1
+
+    @property
+    def has_some(self) -> bool:
+        """Whether something has arrived."""
+        return bool(self._pending)
+
+    def take(self) -> list[Event]:
+        """What has arrived, in order."""
+        return [self._pending.popleft() for _ in range(len(self._pending))]
+
+    def _end(self) -> None:
+        """Nobody has to be told."""
+
+
 class Events:
     """The events of one instance, and who is told of them."""
 
     def __init__(self, instance_id: str) -> None:
         self.instance_id = instance_id
         self.recent: deque[Event] = deque(maxlen=KEPT)
+        self._seqs = count(1)
         self._subscriptions: tuple[_Subscription, ...] = ()
         self._lock = threading.RLock()
 
-    def tell(self, kind: str, message: str, level: int | None = logging.WARNING, **fields: Any) -> None:
-        """Something has happened. `level` of the log line; None: it has been logged already."""
-        event = Event(kind, time.time(), self.instance_id, message, MappingProxyType(fields))
+    def tell(
+        self, kind: str, message: str, level: int | None = logging.WARNING, *, kept: bool = True, **fields: Any
+    ) -> None:
+        """Something has happened. `level` of the log line; None: none is due. `kept`: for the status; what is not, is
+        told in passing, to those who want everything."""
+        with self._lock:
+            event = Event(kind, time.time(), self.instance_id, message, MappingProxyType(fields), next(self._seqs))
+            if kept:
+                self.recent.append(event)
+            for subscription in self._subscriptions:
+                if kept or subscription.passing:
+                    subscription.put(event)
         if level is not None:
             log.log(level, "%s: %s", kind, message)
-        self.recent.append(event)
+
+    def relay(self, event: Event) -> None:
+        """Another instance has told something."""
         for subscription in self._subscriptions:
-            subscription.put(event)
+            if subscription.everyone:
+                subscription.put(event)
 
-    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
-        """Have a function called with each event from now on, in a thread of its own."""
-        return self._add(_InThread(self, callback))
+    def subscribe(self, callback: Callable[[Event], object], *, everyone: bool = False) -> Subscription:
+        """Have a function called with each event from now on, in a thread of its own. `everyone`: with those told in
+        passing, and those of other instances, too."""
+        return self._add(_InThread(self, callback), everyone)
 
-    def subscribe_here(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
+    def subscribe_here(
+        self, callback: Callable[[Event], Awaitable[object] | object], *, everyone: bool = False
+    ) -> Subscription:
         """The same in the running event loop; a coroutine function is awaited."""
-        return self._add(_InLoop(self, callback))
+        return self._add(_InLoop(self, callback), everyone)
 
-    def _add(self, subscription: _Subscription) -> _Subscription:
+    def collect(self, arrived: Callable[[], object]) -> Collected:
+        """Keep the events from now on for a thread that takes them; `arrived` tells it."""
+        collected = Collected(self, arrived)
+        self._add(collected, everyone=False)
+        return collected
+
+    def _add(self, subscription: _Subscription, everyone: bool) -> _Subscription:
+        subscription.everyone = everyone
+        subscription.passing = subscription.passing or everyone
         with self._lock:
             self._subscriptions = (*self._subscriptions, subscription)
         return subscription
@@ -246,6 +336,7 @@ class Events:
     def become_child(self, instance_id: str) -> None:
         """Be a forked child's: its threads and loops do not exist here."""
         self.instance_id = instance_id
+        self._seqs = count(1)
         self._subscriptions = ()
         self._lock = threading.RLock()
         self.recent.clear()

@@ -4,8 +4,8 @@
    was learned of limits since the last one is made durable. Then it keeps the instance's lock file; trouble with that
    is no trouble with the store, and stops no beat. As often it looks whether the files of settings have changed
    (`reloading`).
-2. While somebody in this process waits for a permit, it looks for dead processes of this machine four times a
-   second, so that what they held comes back within one.
+2. While somebody in this process waits for a permit, or watches who comes and goes, it looks for dead processes of this
+   machine four times a second, so that what they held comes back within one.
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
    Handing over never blocks and is safe from a finaliser, in any thread. What a worker noted is told, too (`workload`).
    What is sent late says of a pause how much of it is left.
@@ -87,6 +87,8 @@ class Pulse:
         self._unsent: deque[Late] = deque()
         self._clocks = ClockWatch()
         self._stopping = False
+        self.working = threading.RLock()
+        """Held while it does something; who looks at the store beside it takes turns, for one connection is enough."""
         self._unkept = False
         self._learned = LearnedFile(membership)
         self._incarnation = membership.incarnation
@@ -97,6 +99,7 @@ class Pulse:
         """Begin to beat."""
         self._incarnation = self._membership.incarnation
         self._thread.start()
+        self._membership.activity.start()
 
     def stop(self) -> None:
         """Send what was handed over, then end."""
@@ -104,6 +107,7 @@ class Pulse:
         self._inbox.put(None)
         with suppress(RuntimeError):  # the process was interrupted while the thread was started
             self._thread.join()
+        self._membership.activity.stop()
         self._learned.part(self._incarnation)
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
@@ -147,6 +151,7 @@ class Pulse:
         self._dozing = True
         membership = self._membership
         busy = bool(membership.waiters or self._unsent or membership.fallback.is_busy or membership.work.is_untold)
+        busy = busy or membership.activity.is_watched
         self._dozing = not busy
         return busy
 
@@ -163,7 +168,8 @@ class Pulse:
 
     def _safely(self, duty: Callable[[], None]) -> None:
         try:
-            duty()
+            with self.working:
+                duty()
         except (DuplicateInstance, InstanceFenced) as error:
             self._membership.standing.note_taken_over(str(error))
         except (CrossInstanceError, OSError) as error:

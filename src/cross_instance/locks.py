@@ -23,6 +23,7 @@ import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
 from cross_instance.errors import CrossInstanceError, StoreUnavailable
+from cross_instance.events import LOCK_LOST
 from cross_instance.protocol import Rejoin, Rejoins
 from cross_instance.rules.operations import FOREVER, SECOND, Fenced, Lock as LockOp, Unlock
 from cross_instance.rules.tables import MAX_NAME
@@ -125,7 +126,7 @@ class _Lock:
         if not kept:
             self.fence = 0
             self._withdraw()
-            log.warning("the lock %r was lost before it was renewed: its time was over", self.resource)
+            self._tell_lost("renewed")
         return kept
 
     def _withdraw(self) -> None:
@@ -139,8 +140,12 @@ class _Lock:
 
     def _gave_back(self, known: bool) -> bool:
         if not known:
-            log.warning("the lock %r was lost before it was given back: its time was over", self.resource)
+            self._tell_lost("given back")
         return known
+
+    def _tell_lost(self, before: str) -> None:
+        text = f"the lock {self.resource!r} was lost before it was {before}: its time was over"
+        self._membership.events.tell(LOCK_LOST, text, resource=self.resource)
 
     def _not_told(self, error: BaseException) -> bool:
         """The store did not answer, or the call was interrupted: it is told later."""

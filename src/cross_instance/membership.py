@@ -13,12 +13,14 @@ import logging
 import os
 import threading
 import uuid
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
 from cross_instance.accounts import Accounts
+from cross_instance.activity import Activity
 from cross_instance.config import NO_EFFECT
 from cross_instance.degraded import Fallback
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
@@ -39,16 +41,18 @@ from cross_instance.rules.operations import (
     Leave,
     Removing,
     Result,
+    Snapshot,
 )
 from cross_instance.standing import Standing
 from cross_instance.steady import SteadyStore
+from cross_instance.waiting import LongWaits
 from cross_instance.workload import OwnWork
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cross_instance.config import LiveSettings, Settings
-    from cross_instance.rules.operations import Operation
+    from cross_instance.rules.operations import Operation, World
     from cross_instance.stores.base import Permit, Store
 
 log = logging.getLogger("cross_instance")
@@ -81,9 +85,11 @@ class Membership:
         self.waiters: set[Permit] = set()
         self.accounts = Accounts(live.settings, instance_id)
         self.events = Events(instance_id)
+        self.activity = Activity(self)
         self.fallback = Fallback(self)
         self.standing = Standing(address, self.events, self.fallback)
         self.work = OwnWork(self)
+        self.waiting = LongWaits(self.events)
         self.reloading = Reloading(self)
         self._guessed: set[str] = set()
         self._named = instance_id
@@ -91,7 +97,7 @@ class Membership:
         self._session_id = session_id
         self._cwd = cwd or _cwd()
         self._open_store = open_store
-        self._owns_store = owns_store
+        self.owns_store = owns_store
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
@@ -141,7 +147,7 @@ class Membership:
             self.events.tell(events.SETTINGS_IGNORED, text, level=None, settings=ignored)
 
     def _close_store(self, store: SteadyStore) -> None:
-        if self._owns_store:
+        if self.owns_store:
             store.close()
 
     def _admit(self, liveness: Liveness) -> None:
@@ -166,7 +172,9 @@ class Membership:
         self.standing.report(joined)
         if isinstance(joined, Duplicate):
             raise DuplicateInstance(self.instance_id, joined.pid, joined.machine)
+        caps = self.accounts.caps
         self.accounts = Accounts(self.settings, self._named, reserves=not self._forked)
+        self.accounts.caps = caps
         if self.settings.cluster_spec() is not None:
             self.standing.report(self.store.run(self.accounts.publication(joined.incarnation, CLUSTER)))
         self.incarnation = joined.incarnation
@@ -264,7 +272,7 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
-        self.work = OwnWork(self)
+        self.work, self.activity = OwnWork(self), Activity(self)
         self.reloading = Reloading(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
@@ -315,6 +323,12 @@ class Membership:
         result = self.store.insist(op)
         self.standing.answered(result)
         return result
+
+    def look(self) -> World:
+        """Look at the store, in turn with the heartbeat thread. Raises `StoreUnavailable`."""
+        pulse = self._pulse
+        with nullcontext() if pulse is None else pulse.working:
+            return self.run(Snapshot(counts=False))
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""

@@ -1,13 +1,15 @@
 """What a runtime lets people see: its status, the limits in force, and events as they happen.
 
 1. A store out of reach is part of a status, not an error of asking for it.
-2. A subscription ends with its runtime, if it was not closed before.
+2. A subscription ends with its runtime, if it was not closed before. Who wants everyone's events has his process look
+   for what nobody tells by himself: who comes and goes, and what nears its limit.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from cross_instance.coordinator_events import WatchingSubscription
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Snapshot
 from cross_instance.status import instance_status, limits_of, status_of
@@ -27,6 +29,12 @@ class _Observing:
 
     _membership: Membership
     _subscriptions: list[Subscription]
+
+    def _subscribed(self, subscription: Subscription, everyone: bool) -> Subscription:
+        if everyone:
+            subscription = WatchingSubscription(subscription, self._membership.activity)
+        self._subscriptions.append(subscription)
+        return subscription
 
     def _end_subscriptions(self) -> None:
         while self._subscriptions:
@@ -48,11 +56,14 @@ class Observing(_Observing):
         """The status in the form of the user guide (Example 4)."""
         return instance_status(self.status())
 
-    def subscribe(self, callback: Callable[[Event], object]) -> Subscription:
-        """Have a function called with each event (`cross_instance.events`), in a thread of its own, until `close`."""
-        subscription = self._membership.events.subscribe(callback)
-        self._subscriptions.append(subscription)
-        return subscription
+    def subscribe(self, callback: Callable[[Event], object], *, everyone: bool = False) -> Subscription:
+        """Have a function called with each event (`cross_instance.events`), in a thread of its own, until `close`.
+
+        `everyone`: also with what is told in passing, such as grants, and with what the other instances of the store
+        tell on this machine, within about a second.
+        """
+        subscription = self._membership.events.subscribe(callback, everyone=everyone)
+        return self._subscribed(subscription, everyone)
 
     def _world(self) -> World | None:
         runtime = cast("Runtime", self)
@@ -78,11 +89,15 @@ class AsyncObserving(_Observing):
         """The status in the form of the user guide (Example 4)."""
         return instance_status(await self.status())
 
-    def subscribe(self, callback: Callable[[Event], Awaitable[object] | object]) -> Subscription:
-        """Have a function, or coroutine function, called with each event in the running event loop, until `close`."""
-        subscription = self._membership.events.subscribe_here(callback)
-        self._subscriptions.append(subscription)
-        return subscription
+    def subscribe(
+        self, callback: Callable[[Event], Awaitable[object] | object], *, everyone: bool = False
+    ) -> Subscription:
+        """Have a function, or coroutine function, called with each event in the running event loop, until `close`.
+
+        `everyone`: see `Runtime.subscribe`.
+        """
+        subscription = self._membership.events.subscribe_here(callback, everyone=everyone)
+        return self._subscribed(subscription, everyone)
 
     async def _world(self) -> World | None:
         runtime = cast("AsyncRuntime", self)

@@ -15,6 +15,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING
 
 from cross_instance.errors import StoreUnavailable
+from cross_instance.notes import Begun, Ended
 from cross_instance.providers.signals import outcome_of, read_signals
 from cross_instance.providers.tokens import charged
 from cross_instance.rules.checks import is_storable
@@ -183,6 +184,9 @@ class PermitRecord:
         self._late = max(0, self.membership.store.now() - granted.at.mono) + granted.age
         self.waited = granted.waited / SECOND
         self.state = HELD
+        question = self.question
+        assert question is not None
+        self.membership.activity.began(Begun(question.account, self.provider, self.model))
         self._heard(granted)
 
     def _hold_uncoordinated(self) -> None:
@@ -198,6 +202,7 @@ class PermitRecord:
         now = time.monotonic_ns()
         sent = self._sent_ns or self._granted_ns
         outcome = self._outcome or self._unsettled(error)
+        self._note_end(outcome, now, (now - sent) // 1000)
         return Settle(
             self.incarnation,
             self.seq,
@@ -208,6 +213,15 @@ class PermitRecord:
             (now - sent) // 1000,
             self._first_token,
             getrandbits(32) if outcome in _PAUSING else 0,
+        )
+
+    def _note_end(self, outcome: Outcome, now: int, duration: int) -> None:
+        question = self.question
+        assert question is not None
+        account, group, granted_at = question.account, question.group, self._granted_ns
+        signals, first_token = self._signals, self._first_token
+        self.membership.activity.ended(
+            Ended(account, group, self.provider, self.model, outcome, signals, granted_at, now, duration, first_token)
         )
 
     def _unsettled(self, error: BaseException | None) -> Outcome:

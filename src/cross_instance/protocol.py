@@ -108,6 +108,7 @@ def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps
     rejoins = Rejoins(request.membership)
     while not isinstance(answer, Granted):
         if isinstance(answer, Waiting):
+            request.membership.waiting.note(request, answer, now() - started)
             yield from _wait_turn(request, min(answer.check_at, deadline), now)
             if now() >= deadline:
                 yield Cancel(request.incarnation, request.seq)

@@ -23,7 +23,15 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
-from cross_instance.config import LiveSettings, account_names, check_arguments, sources_of, without_password
+from cross_instance.config import (
+    LiveSettings,
+    account_names,
+    check_arguments,
+    full_address,
+    sources_of,
+    without_password,
+)
+from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership import Membership
@@ -94,8 +102,7 @@ class _Runtime(Generic[PermitT]):
         """The store's address, and the store where it was given ready made."""
         if store is not None and not isinstance(store, str | Path):
             return f"{type(store).__name__} {id(store):#x}", store
-        address = str(store or settings.store or settings.runtime_dir)
-        return address if "://" in address else str(Path(address).expanduser().resolve()), None
+        return full_address(store or settings.store or settings.runtime_dir), None
 
     def _find_membership(self, live: LiveSettings, session_id: str, project_dir: Path | str | None) -> Membership:
         settings, given = live.settings, self._given
@@ -175,7 +182,7 @@ class _Runtime(Generic[PermitT]):
         return self.settings.enabled
 
 
-class Runtime(TaskMethods, Locking, Observing, HttpClients, _Runtime[Permit]):
+class Runtime(TaskMethods, Locking, Observing, CoordinatorEvents, HttpClients, _Runtime[Permit]):
     """An instance at a store, and its permits.
 
     `instance_id`: the name others see (None: `PI_INSTANCE_ID`, else one is made). `store`: a folder, a URL, or a
@@ -220,7 +227,9 @@ class Runtime(TaskMethods, Locking, Observing, HttpClients, _Runtime[Permit]):
         self.close()
 
 
-class AsyncRuntime(AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncHttpClients, _Runtime[AsyncPermit]):
+class AsyncRuntime(
+    AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncCoordinatorEvents, AsyncHttpClients, _Runtime[AsyncPermit]
+):
     """The same for asyncio; its arguments are those of `Runtime`.
 
     Where `store` is given ready made, `async_store` is the same store for asyncio. One runtime serves one event loop.

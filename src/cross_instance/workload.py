@@ -9,12 +9,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from cross_instance.errors import StoreUnavailable
+from cross_instance.events import WORK_STOLEN
 from cross_instance.rules.broadcasts import MOST_MODELS
 from cross_instance.rules.operations import Beaten, Heartbeat, Workload
 
@@ -115,6 +117,12 @@ class OwnWork:
         self._told = answer.taken
         kept = tuple(entry for entry in self.said.stealable if entry.id not in answer.taken)
         self.said = msgspec.structs.replace(self.said, stealable=kept)
+
+
+def note_stolen(membership: Membership, victim: str, entries: int) -> None:
+    """This instance has taken work over from another."""
+    text = f"{entries} taken over from {victim}"
+    membership.events.tell(WORK_STOLEN, text, logging.INFO, kept=False, victim=victim, entries=entries)
 
 
 def _together(said: Workload, tasks: Workload) -> Workload:

@@ -338,23 +338,23 @@ def test_an_unreadable_folder_is_a_finding_of_the_doctor_and_one_line_elsewhere(
 
 
 def test_the_doctor_tells_what_was_set_aside_in_the_store_and_what_has_no_effect(place: Place) -> None:
-    place.configure({"logging": True})
+    place.configure({"coordinatorPort": 9000})
     place.runtime_dir.mkdir(parents=True, mode=0o700)
     (place.runtime_dir / f"{COORDINATION}x.mdb.damaged-1").touch()
     text = place.run("cross-instance", "doctor").stdout
     assert "warn  store: 1 damaged files of the store were set aside" in text
-    assert "warn  configuration: logging (" in text
+    assert "warn  configuration: coordinatorPort (" in text
 
 
 def test_status_shows_what_is_guessed_and_what_has_no_effect(place: Place) -> None:
-    place.configure({"logging": True})
+    place.configure({"coordinatorPort": 9000})
     settings = load_settings(place.project, environ={}, home=place.home)
     with Runtime("one", settings=settings) as runtime, runtime.permit("acme", "m-1"):
         text = place.run("cross-instance", "status").stdout
         told = place.read_json("cross-instance", "status", "--json")
     assert "limits-guessed: nothing is known of the limits of acme/default" in text
-    assert "settings-ignored: logging (" in text
-    assert (told["guessed"], told["ignored"]) == (["acme/default"], ["logging"])
+    assert "settings-ignored: coordinatorPort (" in text
+    assert (told["guessed"], told["ignored"]) == (["acme/default"], ["coordinatorPort"])
 
 
 def test_an_unused_preset_is_shown_as_it_starts(place: Place) -> None:

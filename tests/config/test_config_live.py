@@ -221,5 +221,12 @@ def test_every_setting_says_whether_it_can_change() -> None:
     fixed = {setting.key for setting in SETTINGS if not is_live(setting.path)}
     assert fixed == {
         *("enabled", "instanceId", "account", "store", "runtimeDir", "profile", "heartbeatIntervalMs"),
-        *("heartbeatTimeoutMs", "logging", "coordinatorPort", "coordinatorAddr", "providers.<provider>.baseUrls"),
+        *(
+            "heartbeatTimeoutMs",
+            "logging",
+            "logFormat",
+            "coordinatorPort",
+            "coordinatorAddr",
+            "providers.<provider>.baseUrls",
+        ),
     }

@@ -37,7 +37,6 @@ def test_the_page_has_no_setting_besides() -> None:
 def test_what_has_no_effect_is_reserved_and_nothing_else_is() -> None:
     """A setting has an effect where what the settings make of it is read outside the configuration."""
     attributes = {
-        "logging": "logging",
         "coordinator_port": "coordinatorPort",
         "coordinator_addr": "coordinatorAddr",
     }

@@ -349,11 +349,11 @@ def test_the_arguments_of_a_runtime_are_checked_as_settings_are(
 
 
 def test_a_setting_without_effect_is_told_once(project: Path, home: Path, caplog: pytest.LogCaptureFixture) -> None:
-    file = write_section(project, {"logging": False, "coordinatorPort": 8765, "ageingMs": 5})
+    file = write_section(project, {"coordinatorAddr": "localhost:9", "coordinatorPort": 8765, "ageingMs": 5})
     load_settings(project, home=home, environ={})
     settings = load_settings(project, home=home, environ={})
     told = [entry.key for entry in settings.reserved()]
-    assert told == ["logging", "coordinatorPort"]
+    assert told == ["coordinatorPort", "coordinatorAddr"]
     assert [record.getMessage() for record in caplog.records] == [
         f"accepted, not acted on by this version: {told[0]} ({file}:1), {told[1]} ({file}:1)"
     ]

@@ -209,4 +209,5 @@ def test_nothing_is_kept_beside_the_store_but_each_instance_s_file(
     of_the_store = {name for name in files if name.startswith(("gate-", "wake-", "durable-", "coordination-"))}
     assert not (shared and of_the_store)
     stamps = {name for name in files if name.startswith("instances/.looked-")}  # when a look for the dead was, no more
-    assert files - of_the_store - stamps == {"instances/a.lock", "instances/b.lock"}
+    told = {name for name in files if name.startswith("events/")}  # what was told, for whoever wants to hear it
+    assert files - of_the_store - stamps - told == {"instances/a.lock", "instances/b.lock"}

@@ -93,7 +93,7 @@ PUBLIC = [
     *("AsyncPermit", "AsyncRuntime", "ConfigError", "CrossInstanceError", "DuplicateInstance", "Event"),
     *("InstanceFenced", "Outcome", "Permit", "PermitError", "Priority", "RateLimitExceeded", "RequestTooLarge"),
     *("Runtime", "StoreBusy", "StoreCorrupt", "StoreFull", "StoreUnavailable", "Subscription", "Usage"),
-    *("__version__", "retry_with_backoff"),
+    *("__version__", "retry_with_backoff", "subscribe_coordinator_events"),
 ]
 """A name that goes from here breaks somebody's program; one that comes is a promise."""
 

@@ -66,6 +66,19 @@ def test_the_fewest_slots_hold_whatever_their_period_says(pairs: list[tuple[int,
     assert chosen.amount == min(amount for amount, _ in pairs)
 
 
+@pytest.mark.parametrize(("said", "holds"), [((9,), 9), ((9, 4), 4), ((30,), 20), ((), 20)])
+def test_learned_slots_hold_where_they_are_fewer(said: tuple[int, ...], holds: int) -> None:
+    others = [slots(20), slots(25)]
+    (chosen,) = in_force([*others, *(slots(amount, Source.LEARNED) for amount in said)], [])
+    assert (chosen.amount, chosen.source) == (holds, Source.CONFIGURED if holds == 20 else Source.LEARNED)
+
+
+def test_learned_slots_hold_below_told_ones() -> None:
+    told, seven, five = slots(6, Source.TOLD), slots(7, Source.LEARNED), slots(5, Source.LEARNED)
+    assert [in_force([seven], of) for of in ([], [told])] == [[seven], [told]]
+    assert in_force([five], [told]) == [five]
+
+
 class TestSeveralInstances:
     def test_the_strictest_of_the_live_ones_holds(self) -> None:
         case = Case()

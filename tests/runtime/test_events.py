@@ -145,7 +145,7 @@ def test_guessed_limits_are_told_once_for_each_account(tmp_path: Path, caplog: p
 
 
 def test_settings_that_have_no_effect_are_told(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, logging=False)
+    settings = settings_in(tmp_path, coordinator_port=9_000)
     names = [entry.key for entry in settings.reserved()]
     with Runtime("one", store=Timeline(), settings=settings) as runtime:
         told = [event for event in runtime.status().events if event.kind == kinds.SETTINGS_IGNORED]

@@ -92,7 +92,7 @@ def test_what_was_learned_last_is_kept_when_leaving(timeline: Timeline, tmp_path
     with Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime:
         overload(runtime)
     assert len([op for op, _ in timeline.ops if isinstance(op, Keep)]) == 1
-    assert not (tmp_path / ".pi" / "data").exists(), "a project without a folder .pi gets none"
+    assert not (tmp_path / ".pi").exists(), "a project without a folder .pi gets none"
 
 
 def test_what_is_learned_is_told(runtime: Runtime) -> None:

@@ -38,6 +38,7 @@ COMMANDS = {
     "config": Entry("config", "config", "Look at the configuration."),
     "demo": Entry("demo", "demo", "Four processes share one account, live: first alone, then together."),
     "doctor": Entry("doctor", "doctor", "Check that everything is in order here, and say how to mend what is not."),
+    "events": Entry("events", "events", "Show what the instances tell; follow it."),
     "instances": Entry("instances", "instances", "Show each instance, its tasks and its permits; once or live."),
     "limits": Entry("limits", "limits", "Show the limits in force, their use, and where each comes from."),
     "provider": Entry("provider", "provider", "Run a local provider to test against."),

@@ -18,6 +18,7 @@ from cross_instance.config.settings import (
     Limits,
     Provider,
     Settings,
+    full_address,
     without_password,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "account_names",
     "check_arguments",
+    "full_address",
     "greatest_burst",
     "load_settings",
     "sources_of",

@@ -199,6 +199,7 @@ def _build(values: Layer, project: Path) -> Settings:
         work_stealing=value(schema.WORK_STEALING),
         ageing=value(schema.AGEING) * 1_000,
         logging=value(schema.LOGGING),
+        log_format=value(schema.LOG_FORMAT),
         coordinator_port=value(schema.COORDINATOR_PORT),
         coordinator_addr=value(schema.COORDINATOR_ADDR),
         adaptive=Adaptive(

@@ -148,7 +148,12 @@ LOGGING = Setting(
     Switch(),
     "Whether `.pi/logs/coordinator.log` and `.pi/logs/adaptive-rate-controller.log` are written.",
     default=True,
-    reserved=True,
+)
+LOG_FORMAT = Setting(
+    "logFormat",
+    Choice(("text", "json")),
+    "What is written there: the user guide's lines, or a JSON object for each event.",
+    default="text",
 )
 COORDINATOR_PORT = Setting(
     "coordinatorPort",
@@ -263,7 +268,8 @@ PLACES = (
 
 GENERAL: tuple[Setting[Any], ...] = (
     *(ENABLED, INSTANCE_ID, ACCOUNT, STORE, RUNTIME_DIR, PROFILE, TOTAL_MAX_LLM),
-    *(HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, WORK_STEALING, AGEING, LOGGING, COORDINATOR_PORT, COORDINATOR_ADDR),
+    *(HEARTBEAT_INTERVAL, HEARTBEAT_TIMEOUT, WORK_STEALING, AGEING, LOGGING, LOG_FORMAT),
+    *(COORDINATOR_PORT, COORDINATOR_ADDR),
     *(ADAPTIVE_ENABLED, ADAPTIVE_MODE, REDUCTION_FACTOR, RECOVERY_FACTOR, MIN_RATE, MAX_RATE, PREDICTIVE),
 )
 """The settings whose paths hold no names."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cross_instance.config import limits as to_limits, schema
@@ -19,7 +20,6 @@ from cross_instance.rules.operations import AccountSpec, Kind, Learning, LimitSp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
     from cross_instance.config.schema import Setting
     from cross_instance.config.sources import KeyPath, Layer
@@ -137,6 +137,7 @@ class Settings:
     ageing: int
     """µs; 0: off."""
     logging: bool
+    log_format: str
     coordinator_port: int
     coordinator_addr: str
     adaptive: Adaptive
@@ -267,6 +268,12 @@ class Settings:
             return Entry(key, None, f"({setting.unset})" if setting else "", DEFAULT, reserved)
         value = without_password(found.value) if setting and setting.secret else found.value
         return Entry(key, value, _text(value), found.origin, reserved)
+
+
+def full_address(store: str | Path) -> str:
+    """A store's URL, or its folder in full and without links: by it processes that share a store know each other."""
+    address = str(store)
+    return address if "://" in address else str(Path(address).expanduser().resolve())
 
 
 def without_password(store: str) -> str:

@@ -7,28 +7,9 @@ where it has `null`, it is None there too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
-from cross_instance.spelling import camel
-
-
-class Plain:
-    """Base of the coordinator's data."""
-
-    OPTIONAL: ClassVar[frozenset[str]] = frozenset()
-    """The fields that the reference marks with `?`."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain data with the reference's keys, ready for JSON."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))  # type: ignore[arg-type]
-        return {camel(name): _plain(value) for name, value in values if value is not None or name not in self.OPTIONAL}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Plain):
-        return value.to_dict()
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+from cross_instance.spelling import Plain
 
 
 @dataclass(frozen=True)

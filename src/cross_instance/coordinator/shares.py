@@ -89,12 +89,12 @@ class Shares(Seat):
     def get_active_instances_for_model(self, provider: str, model: str) -> int:
         """How many instances use a model, at least 1; what matches is told by `matches_model_pattern`."""
         view = self._view()
-        return 1 if view is None else max(1, len(_users(view, provider, model)))
+        return 1 if view is None else max(1, len(users_of(view, provider, model)))
 
     def get_model_parallel_limit(self, provider: str, model: str, base_limit: int) -> int:
         """This instance's share of `base_limit` calls among those that use the model, at least 1."""
         view = self._view()
-        users = [] if view is None else _users(view, provider, model)
+        users = [] if view is None else users_of(view, provider, model)
         if view is None or not users:
             return max(1, base_limit)
         place = users.index(view.me) if view.me in users else len(users)
@@ -122,7 +122,8 @@ def _running(instance: InstanceState) -> int:
     return max(instance.held, work.orchestrations, bool(work.active_models))
 
 
-def _users(view: View, provider: str, model: str) -> list[InstanceState]:
+def users_of(view: View, provider: str, model: str) -> list[InstanceState]:
+    """The living that have a model active, in the order of joining."""
     provider = provider.lower()
     return [
         one

@@ -19,6 +19,7 @@ from cross_instance.coordinator.models import InstanceInfo, StealableQueueEntry,
 from cross_instance.coordinator.queue_states import QueueStates
 from cross_instance.coordinator.views import backlog, info_of, shown_entry
 from cross_instance.rules.operations import Steal
+from cross_instance.workload import note_stolen
 
 if TYPE_CHECKING:
     from cross_instance.membership import Membership
@@ -138,4 +139,6 @@ class Stealing(QueueStates):
         question = self._question
         answer = member.ask(lambda incarnation: Steal(incarnation, question))
         self._question = None
+        if answer.entry is not None:
+            note_stolen(member, answer.victim, 1)
         return None if answer.entry is None else shown_entry(answer.entry, answer.victim)

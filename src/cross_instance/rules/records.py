@@ -198,7 +198,7 @@ class Lost(Record):
 
 
 class HeldLock(Record):
-    """A named lock; it stays for a while after its release (`lapses`)."""
+    """A named lock; it stays for a while after its release (`lapses`), without a token then."""
 
     incarnation: int
     token: str

@@ -3,8 +3,9 @@
 1. What a user configured is a ceiling; of several configurations the strictest of the live ones holds, and a notice
    names both origins.
 2. Where nobody configured a kind, what the provider told is in force; else the strictest preset or guess. Where limits
-   are learned, the learned one may take their place (`learning_limits`). What a model told an hour ago and has not
-   told since is forgotten, at the next beat or publication of whoever uses the account.
+   are learned, the learned one may take their place (`learning_limits`). Calls at once that an instance has learned to
+   be too many and published (`in_flight`) are in force where they are fewer than all of these. What a model told an
+   hour ago and has not told since is forgotten, at the next beat or publication of whoever uses the account.
 3. A limit that changes or goes keeps its level until it would be full: nobody gets a full bucket by leaving and
    joining again.
 4. A preset or a guess starts with a second's worth: the first answers may tell the real limit before it is overrun.
@@ -95,12 +96,15 @@ def _put_in_force(
 
 
 def in_force(specs: list[LimitSpec], told: list[LimitSpec]) -> list[LimitSpec]:
-    """One limit for each kind: the strictest configured, else told, else the strictest preset or guess."""
+    """One limit for each kind: the strictest configured, else told, else the strictest preset or guess; or what was
+    learned where that is stricter."""
     chosen = []
     for kind in sorted({spec.kind for spec in (*specs, *told)}, key=ORDER.__getitem__):
         mine = [spec for spec in specs if spec.kind is kind]
         configured = [spec for spec in mine if spec.source is Source.CONFIGURED]
-        chosen.append(_strictest(configured or [spec for spec in told if spec.kind is kind] or mine))
+        learned = [spec for spec in mine if spec.source is Source.LEARNED]
+        said = configured or [spec for spec in told if spec.kind is kind] or [one for one in mine if one not in learned]
+        chosen.append(_strictest([_strictest(of) for of in (said, learned) if of]))
     return chosen
 
 

@@ -23,6 +23,7 @@ from cross_instance.rules.task_checks import MOST_CLAIMED, MOST_TOGETHER
 from cross_instance.tasks.attempts import Attempt
 from cross_instance.tasks.load import Load
 from cross_instance.tasks.pace import Pace
+from cross_instance.workload import note_stolen
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -231,6 +232,8 @@ class Worker:
         self._unanswered = False
         if not isinstance(claimed, Claimed):
             return None
+        if claimed.victim:
+            note_stolen(self._membership, claimed.victim, len(claimed.tasks))
         for task in claimed.tasks:
             self._begin(Attempt(self._membership, self._permit, task, claimed.at))
         return claimed

@@ -13,7 +13,7 @@ local ledger = require "ledger"
 local locks = require "locks"
 
 if not is_known or not ledger.instance(incarnation) then return answer.of("Fenced", {}) end
-local held = locks.read(resource)
+local held, notices = locks.read(resource), nil
 if held and locks.is_valid(held) then
   if held.token ~= token then return answer.of("Locked", { lock = locks.shown(resource, held), mine = false }) end
   held.expires_at = ledger.now + ttl
@@ -23,10 +23,11 @@ else
     tables.index(lapses.key(tables.named("k", resource), looked_at))
   end
   local last = held and held.fence or lapses.last_fence()
+  local fence = math.max(ledger.at.wall, last + 1)
+  if held and held.token ~= "" then notices = { locks.taken_over(resource, fence) } end
   held = {
-    incarnation = incarnation, token = token, fence = math.max(ledger.at.wall, last + 1), acquired_at = ledger.now,
-    expires_at = ledger.now + ttl,
+    incarnation = incarnation, token = token, fence = fence, acquired_at = ledger.now, expires_at = ledger.now + ttl,
   }
 end
 locks.write(resource, held)
-return answer.of("Locked", { lock = locks.shown(resource, held), mine = true })
+return answer.of("Locked", { lock = locks.shown(resource, held), mine = true, notices = notices })

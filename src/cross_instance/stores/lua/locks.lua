@@ -4,7 +4,8 @@
 -- 2. An expired lock goes to exactly one contender, and so does one whose holder's incarnation is gone.
 -- 3. Each new holder gets a larger fence: the wall clock's µs, so that fences rise also over lost data. Until then they
 --    rise whatever the clock does.
--- 4. A lock that nobody holds is forgotten after a while, and one of an instance that is gone (`lapses`).
+-- 4. Who takes a lock that was not given back says so: its holder's time was over, or its instance gone.
+-- 5. A lock that nobody holds is forgotten after a while, and one of an instance that is gone (`lapses`).
 
 local ledger = require "ledger"
 local tables = require "tables"
@@ -31,4 +32,9 @@ local function shown(resource, held)
   }
 end
 
-return { read = read, write = write, is_valid = is_valid, shown = shown }
+local function taken_over(resource, fence)
+  local text = 'the lock "%s" was not given back in time; it is taken over with the fence %.0f'
+  return { topic = "lock-taken-over", text = string.format(text, resource, fence) }
+end
+
+return { read = read, write = write, is_valid = is_valid, shown = shown, taken_over = taken_over }

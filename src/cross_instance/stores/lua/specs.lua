@@ -131,19 +131,25 @@ local function strictest(candidates)
   }
 end
 
--- One limit for each kind: the strictest configured, else told, else the strictest preset or guess.
+-- One limit for each kind: the strictest configured, else told, else the strictest preset or guess; or what was learned
+-- where that is stricter.
 local function in_force(published, told)
   local chosen = {}
   for _, kind in ipairs(kinds.KINDS) do
     local mine = selected(published, function(spec) return spec.kind == kind end)
     local configured = selected(mine, function(spec) return spec.source == "configured" end)
     local heard = selected(told, function(spec) return spec.kind == kind end)
-    for _, candidates in ipairs({ configured, heard, mine }) do
+    local others = selected(mine, function(spec) return spec.source ~= "learned" end)
+    local learned = selected(mine, function(spec) return spec.source == "learned" end)
+    local found = {}
+    for _, candidates in ipairs({ configured, heard, others }) do
       if #candidates > 0 then
-        insert(chosen, strictest(candidates))
+        insert(found, strictest(candidates))
         break
       end
     end
+    if #learned > 0 then insert(found, strictest(learned)) end
+    if #found > 0 then insert(chosen, strictest(found)) end
   end
   return chosen
 end

@@ -13,6 +13,6 @@ local locks = require "locks"
 
 local held = locks.read(resource)
 if not held or held.token ~= token or not locks.is_valid(held) then return answer.of("Unlocked", { known = false }) end
-held.expires_at = ledger.now
+held.expires_at, held.token = ledger.now, ""
 locks.write(resource, held)
 return answer.of("Unlocked", { known = true })

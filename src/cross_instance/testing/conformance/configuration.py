@@ -55,6 +55,23 @@ def the_strictest_configuration_holds(scene: Scene) -> None:
 
 
 @law()
+def what_overloads_have_shown_holds_for_all(scene: Scene) -> None:
+    """Slots that one instance learned hold for all where they are fewer, in groups too, as long as it lives."""
+    measured = slots(3, Source.LEARNED)
+    scene.instance("a", slots(5), groups={"big": ()})
+    hit = Actor(scene, "b")
+    published = hit.publish(slots(5), measured, groups={"big": (measured,)})
+    for node in (ACCOUNT, f"{ACCOUNT}#big"):
+        found = [(limit.amount, limit.source) for limit in scene.node(node).limits]
+        require(found == [(3, Source.LEARNED)], f"the learned slots hold at {node}, not {found}")
+    require(published.notices == () and scene.node().notices == (), "nothing is in conflict")
+    Actor(scene, "c").publish(slots(2))
+    require(scene.node().limits[0].amount == 2, "fewer configured ones hold")
+    hit.leave()
+    require(scene.node(f"{ACCOUNT}#big").limits == (), "what was learned goes with who learned it")
+
+
+@law()
 def conflicts_in_groups_are_told(scene: Scene) -> None:
     """A model group configured differently by two instances is a conflict too."""
     Actor(scene, "a").publish(groups={"big": (slots(5),)}, origin="/a")

@@ -28,6 +28,7 @@ def only_its_token_gives_it_back(scene: Scene) -> None:
     require(one.unlock("r", "t1").known, "its own does")
     second = other.lock("r", "t2")
     require(second.mine and second.lock.fence > first.lock.fence, f"{second.lock} has the larger fence")
+    require(second.notices == (), "nothing is to be said of a lock that was given back")
 
 
 @law(Need.CLOCK)
@@ -41,7 +42,11 @@ def an_expired_lock_has_one_heir(scene: Scene) -> None:
     scene.pass_time(9 * SECOND)
     require(not heir.lock("r", "t2").mine, "renewed, it holds")
     scene.pass_time(SECOND)
-    require(heir.lock("r", "t2").mine and not third.lock("r", "t3").mine, "expired, it has one heir")
+    inherited = heir.lock("r", "t2")
+    require(inherited.mine and not third.lock("r", "t3").mine, "expired, it has one heir")
+    topics = [notice.topic for notice in inherited.notices]
+    require(topics == ["lock-taken-over"], f"who took it over says so: {topics}")
+    require(heir.lock("r", "t2").notices == (), "once")
     require(not one.unlock("r", "t1").known, "and its former holder has nothing to give back")
 
 
@@ -56,6 +61,7 @@ def the_dead_hold_no_locks(scene: Scene) -> None:
     require(isinstance(scene.run(Lock(dead.incarnation, "r", "t1", SECOND)), Fenced), "nor take anything")
     second = other.lock("r", "t2")
     require(second.mine and second.lock.fence > first.lock.fence, "the living one has it, with a larger fence")
+    require([notice.topic for notice in second.notices] == ["lock-taken-over"], "and says that it was not given back")
 
 
 @law(Need.CLOCK)

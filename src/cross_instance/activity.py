@@ -1,0 +1,281 @@
+"""Activity: what an instance's permits do, and what is seen of the others, as events; the files are written here.
+
+1. Who takes or ends a permit only leaves a note, which is safe from a finaliser, too. A thread takes the notes, once a
+   second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
+   `MOST_NOTES` take the place of the oldest.
+2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
+3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
+   `logging` is switched off; who watches reads from the feed what the others tell.
+4. How calls end is told to `health`, which answers overloads.
+5. A store out of reach leaves out what would have been seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, TypeVar
+
+from cross_instance import events
+from cross_instance.errors import CrossInstanceError
+from cross_instance.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.health import Health
+from cross_instance.journal import Journal
+from cross_instance.rules.operations import Outcome
+from cross_instance.shared_sights import SharedSights
+from cross_instance.sights import label_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cross_instance.events import Collected
+    from cross_instance.membership import Membership
+    from cross_instance.notes import Begun, Ended
+    from cross_instance.rules.operations import World
+
+log = logging.getLogger("cross_instance")
+
+Note = TypeVar("Note")
+
+EVERY = 1.0
+"""Seconds between ticks."""
+READ_EVERY = 0.2
+"""Seconds between looks into the feed, while somebody watches."""
+PATIENCE = 5.0
+"""Seconds that whoever leaves waits for what was told to be written."""
+MOST_NOTES = 1 << 17
+
+
+class Activity:
+    """The activity of one membership, from joining to leaving."""
+
+    def __init__(self, membership: Membership) -> None:
+        self.health = Health(membership)
+        self._membership = membership
+        self._lock, self._ticking, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
+        self._ended: deque[Ended] = deque(maxlen=MOST_NOTES)
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._dozing = False
+        self._unseen = False
+        self._watchers = 0
+        self._joined = False
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._sights = SharedSights(None, self._look)
+        self._reader: FeedReader | None = None
+        self._writers: list[Journal | FeedWriter] = []
+        self._collected: Collected | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody wants to know of the others."""
+        return self._watchers > 0
+
+    # --- what permits tell -----------------------------------------------------------------------------------
+
+    def began(self, note: Begun) -> None:
+        """A permit was granted."""
+        self._begun.append(note)
+        self._stir()
+
+    def ended(self, note: Ended) -> None:
+        """A permit was settled."""
+        self._ended.append(note)
+        self._stir()
+
+    def _stir(self) -> None:
+        if self._dozing:
+            self._dozing = False
+            self._bell.put(None)
+
+    # --- its life --------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The instance has joined."""
+        membership = self._membership
+        settings, path = membership.settings, self._feed_path()
+        with self._lock:
+            self._joined = True
+            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
+            if settings.logging and not self._writers:
+                project = settings.project_dir / ".pi"
+                if project.exists():
+                    self._writers.append(Journal(project / "logs", as_json=settings.log_format == "json"))
+                if path is not None:
+                    self._writers.append(FeedWriter(path))
+                self._collected = membership.events.collect(self._stir)
+            if self._watchers:
+                self._read_along()
+            stopping = self._stopping = threading.Event()
+            name = "cross-instance-activity"
+            self._thread = threading.Thread(target=self._serve, args=(stopping,), name=name, daemon=True)
+            self._thread.start()
+
+    def _feed_path(self) -> Path | None:
+        """Where the instances of the store meet; None for a store that only this process can have."""
+        membership = self._membership
+        return feed_path(membership.settings.runtime_dir, membership.address) if membership.owns_store else None
+
+    def watch(self) -> None:
+        """Somebody wants to know of the others from now on."""
+        with self._lock:
+            self._watchers += 1
+            if self._joined:
+                self._read_along()
+        self._membership.nudge()
+        self._bell.put(None)
+
+    def _read_along(self) -> None:
+        """With the lock held."""
+        path = self._feed_path()
+        if self._reader is None and path is not None:
+            with suppress(OSError):
+                self._reader = FeedReader(path)
+
+    def unwatch(self) -> None:
+        """He does not any more."""
+        with self._lock:
+            self._watchers -= 1
+            if not self._watchers:
+                self._read_no_more()
+
+    def _read_no_more(self) -> None:
+        """With the lock held."""
+        with self._reading:
+            reader, self._reader = self._reader, None
+            if reader is not None:
+                reader.close()
+
+    def stop(self) -> None:
+        """The instance leaves: tell what was counted, write what was told, as far as the disk takes it in time."""
+        with self._lock:
+            thread, self._thread, self._joined = self._thread, None, False
+        if thread is not None:
+            self._stopping.set()
+            self._bell.put(None)
+            with suppress(RuntimeError):  # the process was interrupted while the thread was started
+                thread.join(PATIENCE)
+            if thread.is_alive():
+                log.warning("the logs of %s are not written: the disk does not answer", self._membership.instance_id)
+                return
+            self._safely()
+        with self._lock:
+            writers, self._writers = self._writers, []
+            collected, self._collected = self._collected, None
+            self._read_no_more()
+        if collected is not None:
+            collected.close()
+        for writer in writers:
+            writer.close()
+
+    def _serve(self, stopping: threading.Event) -> None:
+        tick_at = time.monotonic()
+        while not stopping.is_set():
+            self._rest(stopping, tick_at)
+            self._relay()
+            if time.monotonic() >= tick_at:
+                self._safely()
+                tick_at = time.monotonic() + EVERY
+
+    def _rest(self, stopping: threading.Event, tick_at: float) -> None:
+        """Wait until there is something to do: a note, once a tick is due; a look into the feed; a recovery."""
+        now = time.monotonic()
+        if now < tick_at:
+            patience = min(tick_at - now, READ_EVERY) if self._watchers else tick_at - now
+            stopping.wait(patience)
+            return
+        self._dozing = True
+        if self._has_notes() or self._watchers:
+            self._dozing = False
+            return
+        with suppress(Empty):
+            self._bell.get(timeout=EVERY if self._unseen else self.health.patience())
+        self._dozing = False
+
+    def _has_notes(self) -> bool:
+        return bool(self._begun or self._ended or (self._collected is not None and self._collected.has_some))
+
+    # --- a tick ----------------------------------------------------------------------------------------------
+
+    def _safely(self) -> None:
+        try:
+            with self._ticking:
+                self.tick()
+        except Exception:
+            log.exception("the activity of %s met an unexpected error", self._membership.instance_id)
+
+    def tick(self) -> None:
+        """Tell what was noted and what is seen, answer overloads, and write what was told."""
+        begun, ended = _taken(self._begun), _taken(self._ended)
+        if self._collected is not None or self._watchers:
+            self._unseen = self._unseen or bool(begun or ended or self._watchers)
+            self._tell_seen()
+            self._tell_granted(Counter(note.account for note in begun))
+            rejected = (note for note in ended if note.outcome is Outcome.REJECTED)
+            self._tell_rejected(Counter((note.account, note.model) for note in rejected))
+        self.health.take(begun, ended)
+        if self._collected is not None:
+            told = self._collected.take()
+            for writer in self._writers:
+                writer.write(told)
+
+    def _tell_seen(self) -> None:
+        news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None
+        if news is not None:
+            self._unseen = False
+            for kind, message, fields in news:
+                self._membership.events.tell(kind, message, None, kept=False, **fields)
+
+    def _look(self) -> World | None:
+        if self._membership.fallback.outage is not None:
+            return None
+        try:
+            return self._membership.look()
+        except CrossInstanceError as error:
+            self._membership.standing.note_trouble(error)
+            return None
+
+    def _relay(self) -> None:
+        """Let who watches hear what the others tell."""
+        told = self._membership.events
+        with self._reading, suppress(OSError):
+            for event in () if self._reader is None else self._reader.read():
+                if event.instance_id != told.instance_id:
+                    told.relay(event)
+
+    def _tell_granted(self, counts: Counter[str]) -> None:
+        for account, count in counts.items():
+            used, amount = self._sights.usage.get(account, (None, None))
+            self._membership.events.tell(
+                events.REQUESTS_GRANTED,
+                f"{count} of {label_of(account)} granted",
+                None,
+                kept=False,
+                account=account,
+                requests=count,
+                used=used,
+                amount=amount,
+            )
+
+    def _tell_rejected(self, counts: Counter[tuple[str, str]]) -> None:
+        for (account, model), count in counts.items():
+            self._membership.events.tell(
+                events.REQUESTS_REJECTED,
+                f"{count} of {label_of(account)} met 429 ({model or 'no model'})",
+                None,
+                kept=False,
+                account=account,
+                model=model,
+                requests=count,
+            )
+
+
+def _taken(notes: deque[Note]) -> list[Note]:
+    """What has been noted, in order."""
+    return [notes.popleft() for _ in range(len(notes))]

@@ -316,6 +316,14 @@ def test_scripts_are_sent_again_where_the_server_forgot_them(server: Server) -> 
         assert isinstance(store.run(Heartbeat(incarnation)), Beaten)
 
 
+def test_a_script_is_sent_again_however_late_the_answer_was_read(server: Server) -> None:
+    """A process that was stopped beyond its patience finds an answer of a server that is there."""
+    with closing(RedisStore(server.url("default", "patience=0.000001"))) as store, server.client() as client:
+        incarnation = joined(store)
+        client.script_flush()
+        assert isinstance(store.run(Heartbeat(incarnation)), Beaten)
+
+
 # --- what somebody must mend ---------------------------------------------------------------------------------------
 
 

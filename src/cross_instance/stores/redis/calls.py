@@ -3,7 +3,8 @@
 `decide` is a generator that yields a `Command` to be sent, and is sent its reply or thrown its error, or a `Pause` to
 be slept. A synchronous and an asynchronous driver perform the steps; everything else is the same code.
 
-1. An operation is sent as EVALSHA; a server that does not know the script (new, flushed, failed over) is taught it.
+1. An operation is sent as EVALSHA; a server that does not know the script (new, flushed, failed over) is taught it,
+   once in any case: a process may have been stopped for longer than its patience before it read that answer.
 2. A passing fault is repeated, at once the first time and then with growing pauses, until the patience of the address,
    or of the settings, is over. Every operation may be sent twice, so a call that was cut in the middle is repeated like
    any other.
@@ -106,9 +107,10 @@ def _answered(shared: Shared, command: Command, script: Script | None = None) ->
         except ERRORS as error:
             fault = fault_of(error)
             shared.servers.lost(fault)
-            if not fault.passing or time.monotonic() + pause >= deadline:
+            was_taught, is_unknown = is_unknown, fault.code == "NOSCRIPT"
+            is_late = time.monotonic() + pause >= deadline and (was_taught or not is_unknown)
+            if not fault.passing or is_late:
                 raise fault.told(shared.address.shown, proven=shared.proven) from error
-            is_unknown = fault.code == "NOSCRIPT"
         if is_unknown:
             continue
         if pause or not fault.elsewhere:

@@ -250,7 +250,7 @@ class Pulse:
         if dead:
             sweep(self._membership, dead.values())
         for trace in traces:
-            self._lookout.done(trace)
+            self._lookout.done(trace, known=trace.name in dead)
 
     def _known_dead(self, traces: list[Trace], world: World) -> dict[str, int]:
         names = {trace.name for trace in traces if self._lookout.confirms(trace)}

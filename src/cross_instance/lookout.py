@@ -6,6 +6,7 @@
 3. Several stores of a machine share the folder. A file is removed by those of the store that it names, once that
    has dealt with the death; the others leave it to them for as long as anybody there can be waiting for it.
 4. A lock taken for looking is dropped explicitly: a child forked at that moment would otherwise keep it.
+5. A server may get the join of a process after its death: for `ON_ITS_WAY` a file that it does not know stays.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 FORGOTTEN_AFTER = 3600.0
 """Seconds since its last beat after which the file of an instance of another store is removed: its silence has told
 that store of its end long before."""
+ON_ITS_WAY = 5.0
+"""Seconds since a file was written for which the join that follows may be on its way to a server."""
 
 
 class Trace(NamedTuple):
@@ -68,6 +71,7 @@ class Lookout:
     def __init__(self, folder: Path, store: str, interval: float = 0.2) -> None:
         self._folder = folder
         self._store = store
+        self._is_remote = "://" in store
         self._stamp = folder / f".looked-{hashlib.sha256(store.encode()).hexdigest()[:16]}"
         self._interval = interval
         self._known: set[Trace] = set()
@@ -85,16 +89,19 @@ class Lookout:
         """Whether that file is still as it was found, and nobody holds it."""
         return _trace(self._folder / trace.name) == trace
 
-    def done(self, trace: Trace) -> None:
+    def done(self, trace: Trace, *, known: bool) -> None:
         """Say that this store has dealt with a death; its file goes, unless another store must still learn of it.
 
-        One that this store does not know had not joined yet, or had left already, if this is the store it names;
+        One that is not `known` to this store had not joined yet, or had left already, if this is the store it names;
         one that names none died before it could write. A file that somebody else looks at just now is found again.
         """
+        age = time.time() - trace.written_ns / 1e9
+        if not known and self._is_remote and 0 <= age < ON_ITS_WAY:
+            return
         path = self._folder / trace.name
         card = read_card(path)
         of_another = card is not None and card.store != self._store
-        if of_another and time.time() - trace.written_ns / 1e9 <= FORGOTTEN_AFTER:
+        if of_another and age <= FORGOTTEN_AFTER:
             self._known.add(trace)
             return
         with _looking_at(path, fcntl.LOCK_EX) as state:

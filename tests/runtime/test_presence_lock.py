@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from cross_instance import ConfigError, DuplicateInstance, presence
-from cross_instance.lookout import FORGOTTEN_AFTER, Lookout, is_alive
+from cross_instance.lookout import FORGOTTEN_AFTER, ON_ITS_WAY, Lookout, is_alive
 from cross_instance.presence import SUFFIX, Card, Presence, file_name, instances_folder, machine_of, read_card
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def test_a_death_is_dealt_with_once_and_its_file_goes_with_the_store_it_names(fo
         Presence.take(folder, card(f"of-{store}", store)).release(remove=False)
     for lookout, left in ((ours, ["of-theirs.lock"]), (theirs, [])):
         for trace in lookout.look():
-            lookout.done(trace)
+            lookout.done(trace, known=True)
         assert seen(folder, lookout) == []
         assert [path.name for path in folder.glob(f"*{SUFFIX}")] == left
 
@@ -219,7 +219,7 @@ def test_a_file_is_as_old_as_the_last_beat(folder: Path) -> None:
     held.renew(card("worker-1", "theirs"))
     held.release(remove=False)
     (trace,) = lookout.look()
-    lookout.done(trace)
+    lookout.done(trace, known=True)
     assert held.path.exists()
 
 
@@ -228,7 +228,7 @@ def test_the_next_death_of_an_instance_is_seen_again(folder: Path) -> None:
     for _ in range(2):
         Presence.take(folder, card("worker-1")).release(remove=False)
         (trace,) = lookout.look()
-        lookout.done(trace)
+        lookout.done(trace, known=True)
         assert lookout.look() == []
 
 
@@ -237,7 +237,7 @@ def test_the_file_of_somebody_who_came_back_stays(folder: Path) -> None:
     Presence.take(folder, card("worker-1")).release(remove=False)
     (trace,) = lookout.look()
     back = Presence.take(folder, card("worker-1"))
-    lookout.done(trace)
+    lookout.done(trace, known=True)
     assert is_alive(folder, "worker-1") is True
     back.release(remove=True)
 
@@ -249,15 +249,30 @@ def test_what_nobody_knows_is_removed_after_an_hour(folder: Path) -> None:
     long_ago = path.stat().st_mtime - FORGOTTEN_AFTER - 1
     os.utime(path, (long_ago, long_ago))
     (trace,) = lookout.look()
-    lookout.done(trace)
+    lookout.done(trace, known=True)
     assert not path.exists()
+
+
+def test_a_server_may_get_the_join_of_the_dead_later(folder: Path) -> None:
+    """Who was killed right after he had asked to join is in the registry only then: his file tells of his end."""
+    address = "redis://cache:6379"
+    lookout = Lookout(folder, address, interval=0)
+    Presence.take(folder, card("worker-1", address)).release(remove=False)
+    (trace,) = lookout.look()
+    lookout.done(trace, known=False)
+    assert lookout.look() == [trace], "to be looked up again"
+    long_ago = (folder / trace.name).stat().st_mtime - ON_ITS_WAY - 1
+    os.utime(folder / trace.name, (long_ago, long_ago))
+    (trace,) = lookout.look()
+    lookout.done(trace, known=False)
+    assert not (folder / trace.name).exists()
 
 
 def test_who_had_not_joined_yet_or_left_already_leaves_no_file(folder: Path) -> None:
     lookout = Lookout(folder, "store", interval=0)
     Presence.take(folder, card("worker-1", "store")).release(remove=False)
     (trace,) = lookout.look()
-    lookout.done(trace)
+    lookout.done(trace, known=True)
     assert not (folder / "worker-1.lock").exists()
 
 
@@ -272,7 +287,7 @@ def test_a_damaged_file_of_the_dead_is_set_aside(folder: Path, caplog: pytest.Lo
     (folder / "worker-1.lock").write_bytes(b"not json")
     lookout = Lookout(folder, "store", interval=0)
     (trace,) = lookout.look()
-    lookout.done(trace)
+    lookout.done(trace, known=True)
     assert "damaged" in caplog.text
     assert [path.suffix for path in folder.iterdir() if path.name.startswith("worker")] != [SUFFIX]
 

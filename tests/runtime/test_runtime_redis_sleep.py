@@ -18,7 +18,7 @@ from tests.stores.redis_server import Server, open_redis
 
 from cross_instance import Runtime, events as kinds
 from cross_instance.clocks import ClockWatch
-from cross_instance.rules.operations import SECOND
+from cross_instance.rules.operations import SECOND, Instant
 from cross_instance.stores.redis import shared
 from cross_instance.testing import FakeClock
 
@@ -27,22 +27,39 @@ TIMEOUT_MS = 60_000
 
 
 class Machine:
-    """Runtimes on one machine, whose heartbeats come by hand; `slept` is how many seconds it has been asleep."""
+    """Runtimes on one machine, whose heartbeats come by hand."""
 
     def __init__(self, server: Server, clock: FakeClock, folder: Path, stack: ExitStack) -> None:
         folder.mkdir()
-        self.slept = 0.0
+        self._slept = 0.0
+        self._up = threading.Event()
+        self._up.set()
         self._server, self._clock, self._stack = server, clock, stack
         settings: dict[str, Any] = {"heartbeat_interval_ms": TIMEOUT_MS // 4, "heartbeat_timeout_ms": TIMEOUT_MS}
         self._settings = settings_in(folder, providers=PROVIDERS, **settings)
 
     def join(self, name: str) -> Runtime:
-        store = open_redis(self._server.url(), self._clock)
+        store = open_redis(self._server.url(), self._now)
         self._stack.callback(store.close)
         runtime = self._stack.enter_context(Runtime(name, store=store, settings=self._settings))
         pulse = beat_by_hand(runtime)
-        pulse._clocks = ClockWatch(lambda: self._steady(), lambda: self._steady(), lambda: self._steady() - self.slept)
+        pulse._clocks = ClockWatch(lambda: self._steady(), lambda: self._steady(), lambda: self._steady() - self._slept)
         return runtime
+
+    @contextmanager
+    def asleep(self) -> Iterator[None]:
+        """A night passes; nothing of the machine runs until the end of it, its threads neither."""
+        self._up.clear()
+        self._clock.advance(NIGHT * SECOND)
+        self._slept += NIGHT
+        try:
+            yield
+        finally:
+            self._up.set()
+
+    def _now(self) -> Instant:
+        self._up.wait()
+        return self._clock()
 
     def _steady(self) -> float:
         return self._clock.mono / SECOND
@@ -89,8 +106,8 @@ def test_machines_that_sleep_together_lose_nothing(server: Server, stack: ExitSt
     before = one.incarnation, two.incarnation
     permit = one.permit("acme", "m-1").acquire()
     with in_line(two) as granted:
-        clock.advance(NIGHT * SECOND)
-        laptop.slept += NIGHT
+        with laptop.asleep():
+            pass
         beat(one, two, one)
         assert names(one) == ["one", "two"]
         assert (node(one).held, node(one).ghosts, node(one).waiting) == (1, 0, 1)
@@ -104,8 +121,8 @@ def test_who_stays_silent_is_removed_a_timeout_after_waking(server: Server, stac
     clock = FakeClock()
     laptop = Machine(server, clock, tmp_path / "laptop", stack)
     one, _ = laptop.join("one"), laptop.join("gone")
-    clock.advance(NIGHT * SECOND)
-    laptop.slept += NIGHT
+    with laptop.asleep():
+        pass
     for _ in range(4):
         beat(one)
         assert names(one) == ["one", "gone"]
@@ -123,12 +140,11 @@ def test_while_one_machine_sleeps_the_others_go_on_and_it_comes_back_under_its_i
     before = holder.incarnation, waiter.incarnation
     permit = holder.permit("acme", "m-1").acquire()
     with in_line(waiter) as granted:
-        clock.advance(NIGHT * SECOND)
-        laptop.slept += NIGHT
-        beat(awake)
-        assert names(awake) == ["awake"]
-        assert (node(awake).held, node(awake).ghosts, node(awake).waiting) == (1, 1, 0), "its call may still run"
-        clock.advance(30 * SECOND)
+        with laptop.asleep():
+            beat(awake)
+            assert names(awake) == ["awake"]
+            assert (node(awake).held, node(awake).ghosts, node(awake).waiting) == (1, 1, 0), "its call may still run"
+            clock.advance(30 * SECOND)
         with awake.permit("acme", "m-1", timeout=0):
             beat(holder, waiter)
             permit.close()

@@ -221,19 +221,26 @@ def succeeded(ledger: Ledger, name: str, node: Node, stamp: Stamp) -> bool:
     if learned is None:
         return False
     changed = _take(learned, learning.succeeded(learned.learner, stamp), ledger, name)
-    watch(learned, node, ledger.now)
+    _heed(learned, node)
     return changed
+
+
+def _heed(learned: Learned, node: Node) -> None:
+    """Tell the node which successes are notable; none of them puts off the step that is due."""
+    slots = learned.learner.slots
+    if learned.simple is not None or not (slots.cap or slots.samples):
+        node.notable = FOREVER
+    else:
+        node.notable = min(slots.highest, slots.cap - 1) if slots.cap else slots.highest
 
 
 def watch(learned: Learned, node: Node, now: int) -> None:
     """Tell the node which grants and successes are the learner's business (rule 2)."""
-    node.notable = FOREVER
+    _heed(learned, node)
     if learned.simple is not None:
         node.watch = 0 if learned.listen else learned.simple.changed + SECOND
         return
-    requests, slots = learned.learner.requests, learned.learner.slots
-    if slots.cap or slots.samples:
-        node.notable = min(slots.highest, slots.cap - 1) if slots.cap else slots.highest
+    requests = learned.learner.requests
     if learned.learner.tokens is not None or learned.listen:
         node.watch = 0
         return
@@ -381,7 +388,7 @@ def _reason(old: Learner, new: Learner) -> str:
     if new.slots != old.slots and new.requests == old.requests:
         return "slots"
     before, after = old.requests, new.requests
-    if after.phase is Phase.CLIMB and after.rate < before.rate:
+    if after.phase == Phase.CLIMB and after.climb != before.climb:
         return "idle"
     return "growth" if after.rate > before.rate else "cruise"
 

@@ -138,11 +138,11 @@ local function is_same(one, other)
   return #one == #other
 end
 
--- Why a learner's new record is other than the old one. Who came back from idling has begun a climb with this step.
+-- Why a learner's new record is other than the old one. Grants begin a climb only after idling.
 local function reason_of(old, new)
   if not is_same(new.slots, old.slots) and is_same(new.requests, old.requests) then return "slots" end
   local before, after = old.requests, new.requests
-  if after.phase == rates.CLIMB and after.climb == after.step and after.rate < before.rate then return "idle" end
+  if after.phase == rates.CLIMB and not is_same(after.climb, before.climb) then return "idle" end
   return after.rate > before.rate and "growth" or "cruise"
 end
 
@@ -171,19 +171,24 @@ end
 
 -- --- grants and successes ------------------------------------------------------------------------------------------
 
+-- Tell the node which successes are notable; none of them puts off the step that is due.
+local function heed(learned, node)
+  local held = learned.learner.slots
+  if learned.simple or (held.cap == 0 and #held.samples == 0) then
+    node.notable = FOREVER
+  else
+    node.notable = held.cap > 0 and min(held.highest, held.cap - 1) or held.highest
+  end
+end
+
 -- Tell the node which grants and successes are the learner's business.
 local function watch(learned, node, now)
-  node.notable = FOREVER
+  heed(learned, node)
   if learned.simple then
     node.watch = learned.listen > 0 and 0 or learned.simple.changed + SECOND
     return
   end
-  local requests, held = learned.learner.requests, learned.learner.slots
-  if held.cap > 0 then
-    node.notable = min(held.highest, held.cap - 1)
-  elseif #held.samples > 0 then
-    node.notable = held.highest
-  end
+  local requests = learned.learner.requests
   local step_at = requests.step.at + max(rates.STEP, 3 * requests.lag)
   node.watch = (learned.learner.tokens or learned.listen > 0) and 0 or max(step_at, now + SECOND)
 end
@@ -261,7 +266,7 @@ local function succeeded(name, node, stamp)
   local learned = ledger.learned(name)
   if not learned then return false end
   local changed = take(learned, learners.succeeded(learned.learner, stamp), name)
-  watch(learned, node, ledger.now)
+  heed(learned, node)
   return changed
 end
 

@@ -151,6 +151,21 @@ def one_request_goes_first_after_a_pause(scene: Scene) -> None:
     require(actor.ask(timeout=0).granted and actor.ask(timeout=0).granted, "and then go as before")
 
 
+@law(Need.CLOCK, Need.LEARNING)
+def successes_put_off_no_step(scene: Scene) -> None:
+    """While ever more is in flight, each success with more of it than before is noted; the rate still grows in time."""
+    actor = learner(scene, preset(6_000, 6_000))
+    actor.hold().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+    before = learned(scene).rate
+    for tenth in range(80):
+        scene.pass_time(SECOND // 10)
+        while (request := actor.ask(timeout=0)).granted:
+            latest = request
+        if tenth % 5 == 4:
+            latest.settle()
+    require(learned(scene).rate > before, f"a step of five seconds has been used: {learned(scene)}")
+
+
 @law(Need.LEARNING)
 def a_told_limit_is_believed_while_the_counts_agree(scene: Scene) -> None:
     """A stated limit is in force as it is; one that more was accepted under than it allows is doubted."""

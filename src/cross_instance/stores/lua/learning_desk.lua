@@ -1,6 +1,8 @@
 -- Where operations and the learner meet: which records begin, what becomes of them, when they are to be looked at (as
--- rules/learning_desk.py; its rules 1 to 6 hold here).
+-- rules/learning_desk.py; its rules 1 to 7 hold here).
 
+local buckets = require "buckets"
+local estimates = require "learning_estimate"
 local kinds = require "kinds"
 local learners = require "learning"
 local ledger = require "ledger"
@@ -130,22 +132,6 @@ end
 
 -- --- what has changed ----------------------------------------------------------------------------------------------
 
-local function is_same(one, other)
-  if type(one) ~= "table" or type(other) ~= "table" then return one == other end
-  for name, value in pairs(one) do
-    if not is_same(value, other[name]) then return false end
-  end
-  return #one == #other
-end
-
--- Why a learner's new record is other than the old one. Grants begin a climb only after idling.
-local function reason_of(old, new)
-  if not is_same(new.slots, old.slots) and is_same(new.requests, old.requests) then return "slots" end
-  local before, after = old.requests, new.requests
-  if after.phase == rates.CLIMB and not is_same(after.climb, before.climb) then return "idle" end
-  return after.rate > before.rate and "growth" or "cruise"
-end
-
 local function note(learned, why, name)
   learned.reason, learned.changed_at = why, ledger.at.wall
   learned.unkept = learned.unkept or learned.learner.requests.rejections > 0
@@ -165,7 +151,7 @@ local function take(learned, new, name, why)
   local is_paced_alike = old.requests.rate == new.requests.rate and old.slots.cap == new.slots.cap
     and rate_of_tokens(old) == rate_of_tokens(new)
   if is_paced_alike and old.requests.doubted == new.requests.doubted then return false end
-  note(learned, why or reason_of(old, new), name)
+  note(learned, why or notes.reason_of(old, new), name)
   return true
 end
 
@@ -358,7 +344,10 @@ local function rejected(name, permit, moved, told, kind)
   else
     local how = { resume = ledger.new_node(permit.account).paused_until, moved = moved, told = told, kind = kind }
     if PLACE[kind or ""] then how.tokens = tokens_rejected(learned, node, permit, kind, now) end
-    changed = take(learned, learners.rejected(learned.learner, now, stamp_of(permit), how), name, "overload")
+    local new = learners.rejected(learned.learner, now, stamp_of(permit), how)
+    local is_confirmed = estimates.confirms(learned.learner.requests, new.requests)
+    changed = take(learned, new, name, "overload")
+    if is_confirmed then buckets.refill_from(node, REQUESTS, max(now, how.resume - SECOND)) end
   end
   watch(learned, node, now)
   return changed or has_cut

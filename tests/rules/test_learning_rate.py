@@ -278,6 +278,19 @@ def test_never_stuck_low(low: int) -> None:
     assert record.rate > 100 * low
 
 
+def test_never_stuck_high() -> None:
+    """Ten a window, met every time, and a step between that the pause has left unused."""
+    record, now, serial = cruising(73, learning=1), 0, 0
+    for _ in range(20):
+        for _ in range(2):
+            now, serial = now + STEP, serial + 3
+            record = granted(record, now, serial)
+        now, serial = now + STEP, serial + 4
+        record = hit(record, serial, now, retry_after=2 * SECOND)
+        serial += 1
+    assert record.estimate <= 60 * UNIT
+
+
 @pytest.mark.parametrize("accepted", [1, 2])
 def test_the_first_block_does_not_go_on_for_ever(accepted: int) -> None:
     """A limit far below the start, a second to wait each time, and one or two accepted in between."""

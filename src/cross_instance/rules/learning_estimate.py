@@ -140,7 +140,8 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
 
 
 def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
-    """There is no boundary before: this is one. Only the very first overload cuts without having measured.
+    """There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
+    cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary.
 
     Where that was not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
     """
@@ -153,7 +154,8 @@ def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
     block = Block(rejections=1, met=past.rate, at=end.at, count=end.count)
     record = msgspec.structs.replace(record, start=None, end=end, block=block)
     if past.estimate:
-        return record
+        lower = sane(part(past.estimate, FALL))
+        return cruising(msgspec.structs.replace(record, estimate=lower)) if past.phase == Phase.CRUISE else record
     seen = per_minute(end.count - past.climb.count, record.step.at - past.climb.at)
     lasted = part(past.survived, FIRST_LASTED) if past.phase == Phase.START else 0
     rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))

@@ -116,8 +116,10 @@ local function confirms(before, after)
   return before.phase >= CLIMB and after.phase == CRUISE and after.block.row == 0
 end
 
--- There is no boundary before: this is one. Only the very first overload cuts without having measured. Where that was
--- not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
+-- There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
+-- cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary. Where
+-- the first cut was not enough, so that the block goes on and on with one or two accepted at a time, it is judged
+-- itself.
 local function first(record, past, finish, row, stamp)
   if row > 0 then
     local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
@@ -127,7 +129,10 @@ local function first(record, past, finish, row, stamp)
   end
   local block = rates.new_block({ rejections = 1, met = past.rate, at = finish.at, count = finish.count })
   record = with(record, { start = false, finish = finish, block = block })
-  if past.estimate > 0 then return record end
+  if past.estimate > 0 then
+    local lower = sane(part(past.estimate, FALL))
+    return past.phase == CRUISE and cruising(with(record, { estimate = lower })) or record
+  end
   local seen = per_minute(finish.count - past.climb.count, record.step.at - past.climb.at)
   local lasted = past.phase == START and part(past.survived, FIRST_LASTED) or 0
   local rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
@@ -143,7 +148,9 @@ end
 -- one is shorter than a window may be.
 local function reached(past, climbed)
   local lasted = past.survived
-  if past.rate > lasted and past.learning == 0 then lasted = exact.muldiv(lasted, WHOLE, WHOLE + floor(past.gain / 2)) end
+  if past.rate > lasted and past.learning == 0 then
+    lasted = exact.muldiv(lasted, WHOLE, WHOLE + floor(past.gain / 2))
+  end
   return climbed > part(past.estimate, GROWING) and lasted or min(lasted, climbed)
 end
 

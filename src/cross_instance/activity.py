@@ -19,7 +19,7 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
 from cross_instance.errors import CrossInstanceError
@@ -230,7 +230,7 @@ class Activity:
         if news is not None:
             self._unseen = False
             for kind, message, fields in news:
-                self._membership.events.tell(kind, message, None, kept=False, **fields)
+                self._tell(kind, message, **fields)
 
     def _look(self) -> World | None:
         if self._membership.fallback.outage is not None:
@@ -252,28 +252,17 @@ class Activity:
     def _tell_granted(self, counts: Counter[str]) -> None:
         for account, count in counts.items():
             used, amount = self._sights.usage.get(account, (None, None))
-            self._membership.events.tell(
-                events.REQUESTS_GRANTED,
-                f"{count} of {label_of(account)} granted",
-                None,
-                kept=False,
-                account=account,
-                requests=count,
-                used=used,
-                amount=amount,
-            )
+            message = f"{count} of {label_of(account)} granted"
+            self._tell(events.REQUESTS_GRANTED, message, account=account, requests=count, used=used, amount=amount)
 
     def _tell_rejected(self, counts: Counter[tuple[str, str]]) -> None:
         for (account, model), count in counts.items():
-            self._membership.events.tell(
-                events.REQUESTS_REJECTED,
-                f"{count} of {label_of(account)} met 429 ({model or 'no model'})",
-                None,
-                kept=False,
-                account=account,
-                model=model,
-                requests=count,
-            )
+            message = f"{count} of {label_of(account)} met 429 ({model or 'no model'})"
+            self._tell(events.REQUESTS_REJECTED, message, account=account, model=model, requests=count)
+
+    def _tell(self, kind: str, message: str, **fields: Any) -> None:
+        """To who listens and to the logs; the status keeps no such events."""
+        self._membership.events.tell(kind, message, None, kept=False, **fields)
 
 
 def _taken(notes: deque[Note]) -> list[Note]:

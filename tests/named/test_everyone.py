@@ -105,13 +105,13 @@ def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Pa
 
 
 CHILD = """
-import sys, time
+import sys
 from cross_instance import Runtime
 with Runtime("child", store=sys.argv[1], project_dir=sys.argv[2], runtime_dir=sys.argv[1], providers={}) as runtime:
     with runtime.permit("acme", "m-1"):
         pass
     print("joined", flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
@@ -123,6 +123,7 @@ def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(settings.runtime_dir), str(tmp_path)],
             env={"HOME": str(tmp_path)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         with child:

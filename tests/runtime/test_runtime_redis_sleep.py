@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tests.looking import DEADLINE, names, node, until, waiting
 from tests.runtime.doubles import settings_in
-from tests.runtime.nets import beat_by_hand
+from tests.runtime.nets import beat_by_hand, pulse_of
 from tests.runtime.program_run import PROVIDERS
 from tests.stores.redis_server import Server, open_redis
 
@@ -73,9 +73,7 @@ def stack() -> Iterator[ExitStack]:
 
 def beat(*runtimes: Runtime) -> None:
     for runtime in runtimes:
-        pulse = runtime._membership._pulse
-        assert pulse is not None
-        pulse.beat()
+        pulse_of(runtime).beat()
 
 
 def told(runtime: Runtime) -> list[str]:

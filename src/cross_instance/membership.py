@@ -330,6 +330,16 @@ class Membership:
         with nullcontext() if pulse is None else pulse.working:
             return self.run(Snapshot(counts=False))
 
+    def glimpse(self) -> World | None:
+        """The same; None where the store is out of reach, which is noted."""
+        if self.fallback.outage is not None:
+            return None
+        try:
+            return self.look()
+        except CrossInstanceError as error:
+            self.standing.note_trouble(error)
+            return None
+
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""
         pulse = self._pulse

@@ -10,6 +10,7 @@ import pytest
 from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Permit, RateLimitExceeded, Runtime, events
+from cross_instance.errors import StoreUnavailable
 from cross_instance.in_flight import InFlight
 from cross_instance.rules.operations import Kind, Signals, Source
 
@@ -162,3 +163,37 @@ def test_it_outlives_that_an_instance_joins_anew(stack: ExitStack, tmp_path: Pat
     membership.rejoin(membership.incarnation)
     one.end(one.take(1))
     assert one.cap() == 7
+
+
+def test_what_was_over_before_the_overload_was_not_in_flight_at_it(stack: ExitStack, tmp_path: Path) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    with one.runtime._membership.activity._ticking:  # within one second
+        for _ in range(40):
+            for permit in one.take(5):
+                permit.close()
+        permits = one.take(5)
+        for permit in permits:
+            permit.settle(outcome="overloaded")
+            permit.close()
+        for _ in range(40):
+            for permit in one.take(5):
+                permit.close()
+    one.heard()
+    assert one.changes() == [(None, 3)]  # five less 30 %
+
+
+def test_a_store_out_of_reach_is_asked_once_for_what_is_in_flight(stack: ExitStack, tmp_path: Path) -> None:
+    store = Timeline()
+    one = joined(stack, tmp_path, store)
+    asked: list[str] = []
+
+    def cut(name: str) -> None:
+        if name == "Snapshot":
+            asked.append(name)
+            raise StoreUnavailable("cut off")
+
+    permits = one.take(50)
+    store.before = cut
+    one.end(permits, **BUSY)
+    store.before = lambda name: None
+    assert len(asked) == 1

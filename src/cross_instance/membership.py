@@ -273,6 +273,7 @@ class Membership:
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
         self.work, self.activity = OwnWork(self), Activity(self)
+        self.accounts.caps = {}
         self.reloading = Reloading(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,17 @@ def test_what_was_over_before_the_overload_was_not_in_flight_at_it(stack: ExitSt
                 permit.close()
     one.heard()
     assert one.changes() == [(None, 3)]  # five less 30 %
+
+
+def test_a_forked_child_caps_nothing_for_its_parent(stack: ExitStack, tmp_path: Path) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    one.end(one.take(10), **BUSY)
+    child = os.fork()
+    if not child:
+        accounts = one.runtime._membership.accounts
+        os._exit(len(accounts.caps))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert one.cap() == 7
 
 
 def test_a_store_out_of_reach_is_asked_once_for_what_is_in_flight(stack: ExitStack, tmp_path: Path) -> None:

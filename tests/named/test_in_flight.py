@@ -209,3 +209,12 @@ def test_a_store_out_of_reach_is_asked_once_for_what_is_in_flight(stack: ExitSta
     one.end(permits, **BUSY)
     store.before = lambda name: None
     assert len(asked) == 1
+
+
+def test_it_holds_for_a_group_that_only_another_instance_configures(stack: ExitStack, tmp_path: Path) -> None:
+    timeline = Timeline()
+    grouped = {"acme": {**PROVIDERS["acme"], "models": {"big-*": {"requestsPerMinute": 6_000}}}}
+    joined(stack, tmp_path, timeline, "other", providers=grouped).take(1, "big-1")[0].close()
+    one = joined(stack, tmp_path, timeline)
+    one.end(one.take(10, "big-1"), **BUSY)
+    assert (one.changes(), one.cap("big-*")) == ([(None, 7)], 7)

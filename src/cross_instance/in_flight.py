@@ -87,10 +87,11 @@ class InFlight:
         self._membership = membership
         self._clock = clock
         self._caps: dict[Place, Cap] = {}
+        self._unpublished: set[str] = set()
 
     def patience(self) -> float | None:
-        """Seconds until a cap may be raised; None: there is none."""
-        return LOOK_EVERY if self._caps else None
+        """Seconds until a cap may be raised, or told to the store again; None: there is none."""
+        return LOOK_EVERY if self._caps or self._unpublished else None
 
     def take(self, ended: Sequence[Ended]) -> None:
         """Calls have ended, and time has passed."""
@@ -101,6 +102,7 @@ class InFlight:
                 self._overloaded(error, note, just)
         for place, cap in list(self._caps.items()):
             self._change(place, cap, machine.recovered(cap.state, cap.config, self._now()))
+        self._publish()
 
     def _error_of(self, note: Ended) -> ErrorType | None:
         if note.outcome is Outcome.SUCCESS or note.signals.exhausted is not None:
@@ -144,21 +146,28 @@ class InFlight:
         elif old is not None:
             del self._caps[place]
         if new != old:
-            self._publish(place, old, new, state.reason)
+            self._tell(place, old, new, state.reason)
 
     def _now(self) -> float:
         return self._clock() * 1_000
 
-    def _publish(self, place: Place, old: int | None, new: int | None, reason: str) -> None:
-        membership = self._membership
-        membership.accounts.cap(place.account, place.group, new)
+    def _tell(self, place: Place, old: int | None, new: int | None, reason: str) -> None:
+        self._membership.accounts.cap(place.account, place.group, new)
+        self._unpublished.add(place.account)
         text = f"{label_of(place.node)}: {_words(old)} → {_words(new)} calls at once ({reason})"
-        told = membership.events
+        told = self._membership.events
         told.tell(events.PARALLELISM_CHANGED, text, logging.INFO, node=place.node, old=old, new=new, reason=reason)
+
+    def _publish(self) -> None:
+        """Have the store know of the caps; what it does not take is published next time, or when it joins anew."""
+        membership = self._membership
+        if not membership.incarnation or membership.fallback.outage is not None:
+            return
         try:
-            if membership.incarnation:
-                membership.publish(place.account)
-        except CrossInstanceError as error:  # it is published with the next change, or hourly
+            for account in sorted(self._unpublished):
+                membership.publish(account)
+                self._unpublished.discard(account)
+        except CrossInstanceError as error:
             membership.standing.note_trouble(error)
 
 

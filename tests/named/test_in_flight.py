@@ -218,3 +218,23 @@ def test_it_holds_for_a_group_that_only_another_instance_configures(stack: ExitS
     one = joined(stack, tmp_path, timeline)
     one.end(one.take(10, "big-1"), **BUSY)
     assert (one.changes(), one.cap("big-*")) == ([(None, 7)], 7)
+
+
+def test_a_cap_that_the_store_did_not_hear_of_is_told_again(stack: ExitStack, tmp_path: Path) -> None:
+    store = Timeline()
+    one = joined(stack, tmp_path, store)
+    one.end(one.take(10), **BUSY)
+    one.wait(4)
+
+    def cut(name: str) -> None:
+        if name == "Configure":
+            raise StoreUnavailable("cut off")
+
+    store.before = cut
+    one.wait(10)
+    assert one.changes() == [(None, 7), (7, 8), (8, 9), (9, None)]
+    store.before = lambda name: None
+    one.runtime._membership.fallback.recover()
+    assert one.cap() == 7
+    one.heard()
+    assert one.cap() is None

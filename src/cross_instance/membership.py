@@ -101,6 +101,7 @@ class Membership:
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
 
     @property
     def settings(self) -> Settings:
@@ -268,7 +269,7 @@ class Membership:
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
-        self._lock = threading.RLock()
+        self._lock, self._publishing = threading.RLock(), threading.Lock()
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
@@ -297,8 +298,10 @@ class Membership:
             self.publish(account)
 
     def publish(self, account: str) -> None:
-        """Publish what the settings say of an account, or of the limit across all. Raises `StoreUnavailable`."""
-        configured = self.run(self.accounts.publication(self.incarnation, account))
+        """Publish what the settings say of an account, or of the limit across all; one after the other, so that what
+        was written last arrives last. Raises `StoreUnavailable`."""
+        with self._publishing:
+            configured = self.run(self.accounts.publication(self.incarnation, account))
         if isinstance(configured, Configured) and account != CLUSTER:
             self.learn(account, configured)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -238,3 +239,27 @@ def test_a_cap_that_the_store_did_not_hear_of_is_told_again(stack: ExitStack, tm
     assert one.cap() == 7
     one.heard()
     assert one.cap() is None
+
+
+def test_what_is_published_by_two_threads_arrives_in_the_order_it_was_written(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    one.end(one.take(10))
+    membership = one.runtime._membership
+    accounts, write = membership.accounts, membership.accounts.publication
+    others: list[threading.Thread] = []
+
+    def publication(incarnation: int, account: str) -> Any:
+        written = write(incarnation, account)
+        if not others:
+            accounts.cap(account, "", 7)
+            others.append(threading.Thread(target=membership.publish, args=(account,)))
+            others[0].start()
+            others[0].join(0.2)
+        return written
+
+    accounts.publication = publication  # type: ignore[method-assign]
+    membership.publish("acme/default")
+    others[0].join()
+    assert one.cap() == 7

@@ -11,8 +11,8 @@ from tests.runtime.doubles import Timeline, one_at_a_time
 from tests.runtime.nets import beat_by_hand, pulse_of
 
 from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded, Runtime, StoreUnavailable
-from cross_instance.lookout import is_alive
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.lookout import is_alive
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.rules.operations import (
     SECOND,
     Cancel,

@@ -101,6 +101,7 @@ class Membership:
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
 
     @property
     def settings(self) -> Settings:
@@ -268,11 +269,12 @@ class Membership:
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
-        self._lock = threading.RLock()
+        self._lock, self._publishing = threading.RLock(), threading.Lock()
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
         self.work, self.activity = OwnWork(self), Activity(self)
+        self.accounts.caps = {}
         self.reloading = Reloading(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
@@ -296,8 +298,10 @@ class Membership:
             self.publish(account)
 
     def publish(self, account: str) -> None:
-        """Publish what the settings say of an account, or of the limit across all. Raises `StoreUnavailable`."""
-        configured = self.run(self.accounts.publication(self.incarnation, account))
+        """Publish what the settings say of an account, or of the limit across all; one after the other, so that what
+        was written last arrives last. Raises `StoreUnavailable`."""
+        with self._publishing:
+            configured = self.run(self.accounts.publication(self.incarnation, account))
         if isinstance(configured, Configured) and account != CLUSTER:
             self.learn(account, configured)
 
@@ -329,6 +333,16 @@ class Membership:
         pulse = self._pulse
         with nullcontext() if pulse is None else pulse.working:
             return self.run(Snapshot(counts=False))
+
+    def glimpse(self) -> World | None:
+        """The same; None where the store is out of reach, which is noted."""
+        if self.fallback.outage is not None:
+            return None
+        try:
+            return self.look()
+        except CrossInstanceError as error:
+            self.standing.note_trouble(error)
+            return None
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""

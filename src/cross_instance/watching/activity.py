@@ -22,7 +22,6 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.errors import CrossInstanceError
 from cross_instance.health import Health
 from cross_instance.rules.operations import Outcome
 from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
     from cross_instance.events import Collected
     from cross_instance.membership.membership import Membership
-    from cross_instance.rules.operations import World
     from cross_instance.watching.notes import Begun, Ended
 
 log = logging.getLogger("cross_instance")
@@ -67,7 +65,7 @@ class Activity:
         self._joined = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sights = SharedSights(None, self._look)
+        self._sights = SharedSights(None, membership.glimpse)
         self._reader: FeedReader | None = None
         self._writers: list[Journal | FeedWriter] = []
         self._collected: Collected | None = None
@@ -102,7 +100,7 @@ class Activity:
         settings, path = membership.settings, self._feed_path()
         with self._lock:
             self._joined = True
-            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
+            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"
                 if project.exists():
@@ -231,15 +229,6 @@ class Activity:
             self._unseen = False
             for kind, message, fields in news:
                 self._tell(kind, message, **fields)
-
-    def _look(self) -> World | None:
-        if self._membership.fallback.outage is not None:
-            return None
-        try:
-            return self._membership.look()
-        except CrossInstanceError as error:
-            self._membership.standing.note_trouble(error)
-            return None
 
     def _relay(self) -> None:
         """Let who watches hear what the others tell."""

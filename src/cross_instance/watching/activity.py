@@ -7,7 +7,7 @@
    looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
 3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
    `logging` is switched off; who watches reads from the feed what the others tell.
-4. How calls end is told to `health`, which answers overloads.
+4. How calls end is told to `health`, which answers overloads, and to who measures them (`hear_ends`).
 5. A store out of reach leaves out what would have been seen.
 """
 
@@ -30,6 +30,7 @@ from cross_instance.watching.shared_sights import SharedSights
 from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cross_instance.events import Collected
@@ -69,6 +70,7 @@ class Activity:
         self._reader: FeedReader | None = None
         self._writers: list[Journal | FeedWriter] = []
         self._collected: Collected | None = None
+        self._hearers: tuple[Callable[[Sequence[Ended]], object], ...] = ()
 
     @property
     def is_watched(self) -> bool:
@@ -135,6 +137,11 @@ class Activity:
         if self._reader is None and path is not None:
             with suppress(OSError):
                 self._reader = FeedReader(path)
+
+    def hear_ends(self, hearer: Callable[[Sequence[Ended]], object]) -> None:
+        """Have a function called with the calls that have ended since the last time, in the thread that takes notes."""
+        with self._lock:
+            self._hearers = (*self._hearers, hearer)
 
     def unwatch(self) -> None:
         """He does not any more."""
@@ -222,6 +229,8 @@ class Activity:
             told = self._collected.take()
             for writer in self._writers:
                 writer.write(told)
+        for hearer in self._hearers if ended else ():
+            hearer(ended)
 
     def _tell_seen(self) -> None:
         news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None

@@ -25,14 +25,14 @@ from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.ledger import group_node
 from cross_instance.rules.operations import Kind, Outcome
-from cross_instance.sights import label_of
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cross_instance.dynamic_parallelism.models import ErrorType
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Ended
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.notes import Ended
 
 LOOK_EVERY = 10.0
 """Seconds between looks whether a cap is to be raised."""

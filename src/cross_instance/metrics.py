@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from cross_instance.readings import read
+from cross_instance.watching.readings import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from prometheus_client.metrics_core import Metric as Family
 
-    from cross_instance.readings import Metric, Values
     from cross_instance.runtime import AsyncRuntime, Runtime
+    from cross_instance.watching.readings import Metric, Values
 
 __all__ = ["StoreCollector"]
 

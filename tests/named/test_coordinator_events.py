@@ -10,8 +10,9 @@ from queue import SimpleQueue
 import pytest
 from tests.runtime.doubles import AsyncTimeline, Timeline, settings_in
 
-from cross_instance import AsyncRuntime, Runtime, coordinator, shared_sights, subscribe_coordinator_events
+from cross_instance import AsyncRuntime, Runtime, coordinator, subscribe_coordinator_events
 from cross_instance.config import Settings
+from cross_instance.watching import shared_sights
 
 PATIENCE = 20.0
 

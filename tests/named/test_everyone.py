@@ -15,13 +15,14 @@ from typing import Any, cast
 import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
-from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, events as kinds, shared_sights
-from cross_instance.accounts import account_key
+from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, events as kinds
 from cross_instance.coordinator import Coordinator, StealableQueueEntry
 from cross_instance.events import Events
+from cross_instance.membership.accounts import account_key
 from cross_instance.rules.operations import SECOND, Instant, Kind, LimitState, Source, Waiting, World
-from cross_instance.shared_sights import EVERY, SharedSights
 from cross_instance.waiting import LONG_WAIT, LongWaits
+from cross_instance.watching import shared_sights
+from cross_instance.watching.shared_sights import EVERY, SharedSights
 
 PATIENCE = 30.0
 PROVIDERS = {"acme": {"requestsPerMinute": 600, "burst": 10}}

@@ -10,9 +10,9 @@ import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time
 
 from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded, Runtime, StoreUnavailable
-from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout, is_alive
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.lookout import Lookout, is_alive
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.rules.operations import (
     SECOND,
     Cancel,

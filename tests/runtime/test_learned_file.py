@@ -9,10 +9,10 @@ import pytest
 from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Runtime, events
-from cross_instance.heartbeat import Pulse
-from cross_instance.learned import LearnedFile
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.learned import LearnedFile
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.presence import instances_folder
 from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cross_instance.config import full_address, load_settings, without_password
-from cross_instance.feed import FeedReader, feed_path, to_line
 from cross_instance.spelling import printable
+from cross_instance.watching.feed import FeedReader, feed_path, to_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

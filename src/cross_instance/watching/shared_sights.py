@@ -18,14 +18,14 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.sights import Sights, usage_of
+from cross_instance.watching.sights import Sights, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cross_instance.rules.operations import World
-    from cross_instance.sights import News, Usage
+    from cross_instance.watching.sights import News, Usage
 
 EVERY = 0.9
 """Seconds between two looks, at least: somewhat less than between two ticks of who wants to look."""

@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.accounts import Accounts
-from cross_instance.activity import Activity
 from cross_instance.config import NO_EFFECT
-from cross_instance.degraded import Fallback
+from cross_instance.degraded.fallback import Fallback
+from cross_instance.degraded.steady import SteadyStore
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
-from cross_instance.heartbeat import Pulse
-from cross_instance.liveness import Liveness, card_of
-from cross_instance.lookout import Lookout
+from cross_instance.membership.accounts import Accounts
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.liveness import Liveness, card_of
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.reloading import Reloading
+from cross_instance.membership.standing import Standing
+from cross_instance.membership.workload import OwnWork
 from cross_instance.protocol import Rejoins
-from cross_instance.reloading import Reloading
 from cross_instance.rules.operations import (
     CLUSTER,
     FOREVER,
@@ -43,10 +45,8 @@ from cross_instance.rules.operations import (
     Result,
     Snapshot,
 )
-from cross_instance.standing import Standing
-from cross_instance.steady import SteadyStore
 from cross_instance.waiting import LongWaits
-from cross_instance.workload import OwnWork
+from cross_instance.watching.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable

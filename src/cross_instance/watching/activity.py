@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 from cross_instance import events
 from cross_instance.errors import CrossInstanceError
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
-from cross_instance.journal import Journal
 from cross_instance.rules.operations import Outcome
-from cross_instance.shared_sights import SharedSights
-from cross_instance.sights import label_of
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.journal import Journal
+from cross_instance.watching.shared_sights import SharedSights
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cross_instance.events import Collected
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Begun, Ended
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import World
+    from cross_instance.watching.notes import Begun, Ended
 
 log = logging.getLogger("cross_instance")
 

@@ -207,6 +207,12 @@ class Membership:
         liveness = self._liveness
         return "" if liveness is None else liveness.machine
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether the folder of lock files is still the one in which it is seen to live."""
+        liveness = self._liveness
+        return liveness is not None and liveness.is_seen
+
     def keep_presence(self) -> None:
         """Be seen to live by the processes of this machine.
 

@@ -241,9 +241,7 @@ def test_a_cap_that_the_store_did_not_hear_of_is_told_again(stack: ExitStack, tm
     assert one.cap() is None
 
 
-def test_what_is_published_by_two_threads_arrives_in_the_order_it_was_written(
-    stack: ExitStack, tmp_path: Path
-) -> None:
+def test_what_is_published_by_two_threads_arrives_in_the_order_it_was_written(stack: ExitStack, tmp_path: Path) -> None:
     one = joined(stack, tmp_path, Timeline())
     one.end(one.take(10))
     membership = one.runtime._membership

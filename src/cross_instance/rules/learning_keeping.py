@@ -72,7 +72,7 @@ def _is_meant(ledger: Ledger, op: Unlearn, name: str, names: set[str]) -> bool:
 
 
 def _patterns(ledger: Ledger, account: str, names: set[str]) -> tuple[str, ...]:
-    """The patterns of an account's groups; where nobody has published any since the boot, those that were learned of."""
+    """The patterns of an account's groups; before any is published after a boot, those that were learned of."""
     node = ledger.node(account)
     if node is not None:
         return node.patterns

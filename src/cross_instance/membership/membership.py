@@ -279,6 +279,7 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
+        self.activity.become_child()
         self.work, self.activity = OwnWork(self), Activity(self)
         self.accounts.caps = {}
         self.reloading = Reloading(self)

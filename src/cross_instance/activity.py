@@ -82,6 +82,10 @@ class Activity:
         """Whether somebody wants to know of the others."""
         return self._watchers > 0
 
+    def held_lately(self, node: str, now: int) -> int:
+        """The most calls that were seen in flight at a node of late; 0 where nobody looked. `now`: the store's µs."""
+        return self._sights.held_lately(node, now)
+
     # --- what permits tell -----------------------------------------------------------------------------------
 
     def began(self, note: Begun) -> None:

@@ -23,18 +23,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from cross_instance.call_metrics import MEASURES, Calls
-from cross_instance.readings import read
+from cross_instance.watching.call_metrics import MEASURES, Calls
+from cross_instance.watching.readings import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from prometheus_client.metrics_core import Metric as Family
 
-    from cross_instance.call_metrics import Measure
-    from cross_instance.notes import Ended
-    from cross_instance.readings import Metric, Values
     from cross_instance.runtime import AsyncRuntime, Runtime
+    from cross_instance.watching.call_metrics import Measure
+    from cross_instance.watching.notes import Ended
+    from cross_instance.watching.readings import Metric, Values
 
 __all__ = ["CallCollector", "StoreCollector"]
 

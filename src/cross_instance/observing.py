@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cross_instance.events import Event, Subscription
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import World
     from cross_instance.runtime import AsyncRuntime, Runtime
     from cross_instance.status import Limit, Status

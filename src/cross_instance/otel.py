@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import Observation, get_meter_provider
 
 from cross_instance._version import __version__
-from cross_instance.call_metrics import MEASURES, Calls
-from cross_instance.readings import METRICS, PLACE, read
+from cross_instance.watching.call_metrics import MEASURES, Calls
+from cross_instance.watching.readings import METRICS, PLACE, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from opentelemetry.metrics import CallbackOptions, MeterProvider
 
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Ended
-    from cross_instance.readings import Metric, Values
+    from cross_instance.membership.membership import Membership
     from cross_instance.runtime import AsyncRuntime, Runtime
+    from cross_instance.watching.notes import Ended
+    from cross_instance.watching.readings import Metric, Values
 
 __all__ = ["observe_calls", "observe_store"]
 

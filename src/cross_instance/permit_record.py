@@ -15,17 +15,17 @@ from random import getrandbits
 from typing import TYPE_CHECKING
 
 from cross_instance.errors import StoreUnavailable
-from cross_instance.notes import Begun, Ended
 from cross_instance.providers.requests import OPERATIONS, OTHER
 from cross_instance.providers.signals import outcome_of, read_signals
 from cross_instance.providers.tokens import charged
 from cross_instance.rules.checks import is_storable
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, SECOND, Acquire, Cancel, Granted, Outcome, Settle
+from cross_instance.watching.notes import Begun, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.providers.tokens import Usage
     from cross_instance.rules.operations import Costs, Priority, Result, Signals
     from cross_instance.runtime import AsyncRuntime, Runtime

@@ -33,15 +33,15 @@ from cross_instance.config import (
     without_password,
 )
 from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
+from cross_instance.degraded.steady import AsyncSteadyStore
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
-from cross_instance.membership import Membership
+from cross_instance.membership.membership import Membership
+from cross_instance.membership.process import Identity, make_instance_id, share
 from cross_instance.observing import AsyncObserving, Observing
 from cross_instance.permits import AsyncPermit, Permit
-from cross_instance.process import Identity, make_instance_id, share
 from cross_instance.providers.tokens import Calibration
 from cross_instance.rules.operations import Result
-from cross_instance.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store, open_store
 from cross_instance.tasks.context import fence
 from cross_instance.tasks.methods import AsyncTaskMethods, TaskMethods

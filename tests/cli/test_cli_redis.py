@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.cli.commands import Place
 from tests.stores.redis_server import Server, serving
 
 from cross_instance import Runtime
+from cross_instance.cli import server_checks
 from cross_instance.config import load_settings
 
 
@@ -28,12 +30,18 @@ def checks(place: Place, url: str) -> dict[str, tuple[str, str]]:
     return {check["name"]: (check["level"], check["finding"]) for check in told["checks"]}
 
 
-def test_the_doctor_looks_at_a_server(place: Place, server: Server) -> None:
+def test_the_doctor_looks_at_a_server(place: Place, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "FAR", math.inf)  # how long a round trip takes here is the machine's business
     found = checks(place, server.url("anew"))
     assert [found[name][0] for name in ("store", "server", "latency", "eviction", "persistence", "clock")] == ["ok"] * 6
     assert server.connections() == 0
     with server.client() as client:
         assert client.keys("*anew*") == []
+
+
+def test_a_server_that_is_far_is_worth_a_word(place: Place, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "FAR", 0.0)
+    assert checks(place, server.url("anew"))["latency"][0] == "warn"
 
 
 @pytest.mark.parametrize(

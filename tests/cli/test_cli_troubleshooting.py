@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT, blocks_of
 
 from cross_instance import Runtime
 from cross_instance.config import load_settings
-from cross_instance.presence import Card, Presence, instances_folder
+from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Costs, Kind, Signals
 
 if TYPE_CHECKING:

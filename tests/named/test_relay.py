@@ -15,11 +15,20 @@ from tests.stores.redis_server import Server
 
 from cross_instance import Event, Runtime, StoreUnavailable, events as kinds
 from cross_instance.config import Settings
-from cross_instance.feed import to_line
-from cross_instance.relay import LONGEST, MOST_WAITING, RETRY_AFTER, SAME_FOR, Once, RelayReader, RelayWriter, Way
 from cross_instance.stores.redis import feed as server_feed
 from cross_instance.stores.redis.feed import ServerFeed
 from cross_instance.stores.redis.store import RedisStore
+from cross_instance.watching.feed import to_line
+from cross_instance.watching.relay import (
+    LONGEST,
+    MOST_WAITING,
+    RETRY_AFTER,
+    SAME_FOR,
+    Once,
+    RelayReader,
+    RelayWriter,
+    Way,
+)
 
 PROVIDERS = {"acme": {"requestsPerMinute": 600, "burst": 10}}
 

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runtime.doubles import Timeline, settings_in
+from tests.runtime.nets import beat_by_hand, pulse_of
 
 from cross_instance import Runtime, events
-from cross_instance.heartbeat import Pulse
-from cross_instance.learned import LearnedFile
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
+from cross_instance.membership.learned import LearnedFile
 from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
 
 if TYPE_CHECKING:
@@ -29,13 +27,8 @@ def timeline() -> Timeline:
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     (tmp_path / ".pi").mkdir()
     with Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime:
-        runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first
+        beat_by_hand(runtime)
         yield runtime
-
-
-def pulse_of(runtime: Runtime) -> Pulse:
-    folder = instances_folder(runtime.settings.runtime_dir)
-    return Pulse(runtime._membership, Lookout(folder, "by hand", interval=0), interval=15.0)
 
 
 def overload(runtime: Runtime) -> None:

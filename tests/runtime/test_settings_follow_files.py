@@ -16,7 +16,7 @@ from tests.runtime.test_publishing_once import started
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime, StoreUnavailable
 from cross_instance.events import CONFIG_PROBLEM, CONFIG_RELOADED
-from cross_instance.reloading import Reloading
+from cross_instance.membership.reloading import Reloading
 from cross_instance.rules.operations import Acquire, Configure, Snapshot
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ import click
 
 from cross_instance.config import full_address, load_settings, without_password
 from cross_instance.errors import StoreUnavailable
-from cross_instance.feed import FeedReader, feed_path, to_line
-from cross_instance.presence import INSTANCES, machine_of
-from cross_instance.relay import Once, RelayReader, Way
+from cross_instance.membership.presence import INSTANCES, machine_of
 from cross_instance.spelling import printable
 from cross_instance.stores.urls import open_store
+from cross_instance.watching.feed import FeedReader, feed_path, to_line
+from cross_instance.watching.relay import Once, RelayReader, Way
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cross_instance.config.load import Reloaded
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 MOST_NAMED = 8
 """Keys that a message names; the event's fields have all."""

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.readings import OTHER_MODELS, PLACE
 from cross_instance.rules.operations import SECOND, Outcome
+from cross_instance.watching.readings import OTHER_MODELS, PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from cross_instance.notes import Ended
+    from cross_instance.watching.notes import Ended
 
 MOST_MODELS = 100
 """Models of a provider with figures of their own: the first that were called."""

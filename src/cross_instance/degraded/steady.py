@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from cross_instance.degraded import PERMITS
+from cross_instance.degraded.fallback import PERMITS
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
 
 if TYPE_CHECKING:
-    from cross_instance.degraded import Fallback
+    from cross_instance.degraded.fallback import Fallback
     from cross_instance.rules.operations import Operation, Wake
     from cross_instance.stores.base import AsyncStore, Feed, Permit, Store
 

@@ -19,14 +19,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from cross_instance.rules.operations import SECOND
-from cross_instance.sights import Sights, usage_of
+from cross_instance.watching.sights import Sights, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cross_instance.rules.operations import World
-    from cross_instance.sights import News, Usage
+    from cross_instance.watching.sights import News, Usage
 
     Held = tuple[int, dict[str, int]]
     """When it was seen (the store's µs), and the calls in flight at each node."""

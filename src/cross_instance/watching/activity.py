@@ -20,26 +20,24 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.errors import CrossInstanceError
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
-from cross_instance.journal import Journal
-from cross_instance.relay import SEEN, RelayReader, RelayWriter, Way
 from cross_instance.rules.operations import Outcome
-from cross_instance.shared_sights import SharedSights
-from cross_instance.sights import label_of
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.journal import Journal
+from cross_instance.watching.relay import SEEN, RelayReader, RelayWriter, Way
+from cross_instance.watching.shared_sights import SharedSights
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cross_instance.events import Collected
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Begun, Ended
-    from cross_instance.rules.operations import World
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.notes import Begun, Ended
 
 log = logging.getLogger("cross_instance")
 
@@ -70,7 +68,7 @@ class Activity:
         self._joined = False
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sights = SharedSights(None, self._look)
+        self._sights = SharedSights(None, membership.glimpse)
         self._reader: FeedReader | None = None
         self._far: RelayReader | None = None
         self._writers: list[Journal | FeedWriter | RelayWriter] = []
@@ -111,7 +109,7 @@ class Activity:
         settings, path = membership.settings, self._feed_path()
         with self._lock:
             self._joined = True
-            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
+            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"
                 if project.exists():
@@ -257,16 +255,7 @@ class Activity:
         if news is not None:
             self._unseen = False
             for kind, message, fields in news:
-                self._membership.events.tell(kind, message, None, kept=False, **fields)
-
-    def _look(self) -> World | None:
-        if self._membership.fallback.outage is not None:
-            return None
-        try:
-            return self._membership.look()
-        except CrossInstanceError as error:
-            self._membership.standing.note_trouble(error)
-            return None
+                self._tell(kind, message, **fields)
 
     def _relay(self) -> None:
         """Let who watches hear what the others tell."""
@@ -283,28 +272,17 @@ class Activity:
     def _tell_granted(self, counts: Counter[str]) -> None:
         for account, count in counts.items():
             used, amount = self._sights.usage.get(account, (None, None))
-            self._membership.events.tell(
-                events.REQUESTS_GRANTED,
-                f"{count} of {label_of(account)} granted",
-                None,
-                kept=False,
-                account=account,
-                requests=count,
-                used=used,
-                amount=amount,
-            )
+            message = f"{count} of {label_of(account)} granted"
+            self._tell(events.REQUESTS_GRANTED, message, account=account, requests=count, used=used, amount=amount)
 
     def _tell_rejected(self, counts: Counter[tuple[str, str]]) -> None:
         for (account, model), count in counts.items():
-            self._membership.events.tell(
-                events.REQUESTS_REJECTED,
-                f"{count} of {label_of(account)} met 429 ({model or 'no model'})",
-                None,
-                kept=False,
-                account=account,
-                model=model,
-                requests=count,
-            )
+            message = f"{count} of {label_of(account)} met 429 ({model or 'no model'})"
+            self._tell(events.REQUESTS_REJECTED, message, account=account, model=model, requests=count)
+
+    def _tell(self, kind: str, message: str, **fields: Any) -> None:
+        """To who listens and to the logs; the status keeps no such events."""
+        self._membership.events.tell(kind, message, None, kept=False, **fields)
 
 
 def _taken(notes: deque[Note]) -> list[Note]:

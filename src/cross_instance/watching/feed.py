@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cross_instance.events import Event
-from cross_instance.shared_file import Reader, SharedFile
 from cross_instance.spelling import camel
+from cross_instance.watching.shared_file import Reader, SharedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

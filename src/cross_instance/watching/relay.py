@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cross_instance import events
 from cross_instance.errors import CrossInstanceError
-from cross_instance.feed import of_line, to_line
+from cross_instance.watching.feed import of_line, to_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

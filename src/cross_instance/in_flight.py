@@ -127,11 +127,13 @@ class InFlight:
         self._change(place, cap, machine.failed(cap.state, cap.config, error, self._now()))
 
     def _begin(self, place: Place, at: int, just: JustEnded) -> Cap | None:
-        """Begin with what was in flight: what still is, by all instances, and what has ended since."""
+        """Begin with what was in flight, by all instances: what still is, and what has ended here since; or what was
+        seen of late, where that is more, since others' calls have ended, too."""
         world = just.world()
         if world is None:
             return None
         held = sum(node.held for node in world.nodes if node.node == place.node) + just.under_way(place, at)
+        held = max(held, self._membership.activity.held_lately(place.node, world.at.mono))
         if held < FEWEST:
             return None
         config = DynamicAdjusterConfig(min_parallelism=held // LEAST_SHARE, base_parallelism=held, max_parallelism=held)

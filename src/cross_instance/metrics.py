@@ -23,7 +23,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from cross_instance.call_metrics import MEASURES, Calls
+from cross_instance.watching.call_metrics import MEASURES, Calls
 from cross_instance.watching.readings import read
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric as Family
 
-    from cross_instance.call_metrics import Measure
     from cross_instance.runtime import AsyncRuntime, Runtime
+    from cross_instance.watching.call_metrics import Measure
     from cross_instance.watching.notes import Ended
     from cross_instance.watching.readings import Metric, Values
 

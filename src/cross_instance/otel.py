@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.metrics import Observation, get_meter_provider
 
 from cross_instance._version import __version__
-from cross_instance.call_metrics import MEASURES, Calls
+from cross_instance.watching.call_metrics import MEASURES, Calls
 from cross_instance.watching.readings import METRICS, PLACE, read
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@
 1. `permit` only describes a request; entering it asks the store (`permits`, by the steps of `protocol`).
 2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
    thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
-3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so.
+3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; it joins once its files
+   switch it on.
 4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice. What else they offer is theirs
    from `observing`, `locks` and `tasks.methods`.
 """
@@ -179,6 +180,8 @@ class _Runtime(Generic[PermitT]):
         """Whether there is something to join. Raises `RuntimeError` after `close`."""
         if self._closed:
             raise RuntimeError("this runtime is closed")
+        if not self.settings.enabled:
+            self._membership.reloading.notice()
         return self.settings.enabled
 
 

@@ -60,6 +60,13 @@ def a_kind_missing(place: Place) -> Iterator[None]:
 
 
 @contextmanager
+def a_floor_above_the_limit(place: Place) -> Iterator[None]:
+    place.configure({"adaptiveRateControl": {"minRequestsPerMinute": 100}})
+    with refused(place, "anthropic", Kind.REQUESTS):
+        yield
+
+
+@contextmanager
 def at_another_store(place: Place) -> Iterator[None]:
     settings = load_settings(place.project, environ={}, home=place.home)
     folder = instances_folder(settings.runtime_dir)
@@ -105,6 +112,7 @@ def unreachable(place: Place) -> Iterator[None]:
 STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     configured_too_high,
     a_kind_missing,
+    a_floor_above_the_limit,
     at_another_store,
     lambda place: configured(place, {"enabled": False}),
     lambda place: configured(place, UNLEARNED, "openai"),

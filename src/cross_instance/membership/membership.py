@@ -50,6 +50,7 @@ from cross_instance.watching.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from cross_instance.config import LiveSettings, Settings
     from cross_instance.rules.operations import Operation, World
@@ -337,9 +338,13 @@ class Membership:
 
     def look(self) -> World:
         """Look at the store, in turn with the heartbeat thread. Raises `StoreUnavailable`."""
-        pulse = self._pulse
-        with nullcontext() if pulse is None else pulse.working:
+        with self.in_turn():
             return self.run(Snapshot(counts=False))
+
+    def in_turn(self) -> AbstractContextManager[object]:
+        """Held by who asks the store beside the heartbeat thread: one connection is enough for both."""
+        pulse = self._pulse
+        return nullcontext() if pulse is None else pulse.working
 
     def glimpse(self) -> World | None:
         """The same; None where the store is out of reach, which is noted."""

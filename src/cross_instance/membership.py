@@ -239,7 +239,10 @@ class Membership:
             store, liveness, pulse = self.store, self._liveness, self._pulse
             self._liveness = self._pulse = None
             self.work = OwnWork(self)
+            outage = self.fallback.outage
             self.fallback.reset()
+        if outage is not None:
+            self.standing.note_trouble(outage.error)
         assert liveness is not None
         assert pulse is not None
         known = False
@@ -336,8 +339,8 @@ class Membership:
             return self.run(Snapshot(counts=False))
 
     def glimpse(self) -> World | None:
-        """The same; None where the store is out of reach, which is noted."""
-        if self.fallback.outage is not None:
+        """The same; None where the store is out of reach, which is noted: who leaves waits for that once at most."""
+        if self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation):
             return None
         try:
             return self.look()

@@ -25,7 +25,7 @@ from cross_instance import events
 from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
 from cross_instance.journal import Journal
-from cross_instance.rules.operations import Outcome
+from cross_instance.rules.operations import FOREVER, Outcome
 from cross_instance.shared_sights import SharedSights
 from cross_instance.sights import label_of
 
@@ -54,6 +54,8 @@ class Activity:
 
     def __init__(self, membership: Membership) -> None:
         self.health = Health(membership)
+        self.since = FOREVER
+        """The first incarnation that it has heard of: those before were another process's."""
         self._membership = membership
         self._lock, self._ticking, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
@@ -100,6 +102,7 @@ class Activity:
         settings, path = membership.settings, self._feed_path()
         with self._lock:
             self._joined = True
+            self.since = min(self.since, membership.incarnation)
             self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"

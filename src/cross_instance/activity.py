@@ -4,7 +4,8 @@
    second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
    `MOST_NOTES` take the place of the oldest.
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
-   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
+   the others nothing looks for itself.
 3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
    `logging` is switched off; who watches reads from the feed what the others tell.
 4. How calls end is told to `health`, which answers overloads.
@@ -27,7 +28,7 @@ from cross_instance.health import Health
 from cross_instance.journal import Journal
 from cross_instance.rules.operations import FOREVER, Outcome
 from cross_instance.shared_sights import SharedSights
-from cross_instance.sights import label_of
+from cross_instance.sights import SEEN, label_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,7 @@ class Activity:
         self._unseen = False
         self._watchers = 0
         self._joined = False
+        self._shares = True
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._sights = SharedSights(None, membership.glimpse)
@@ -103,7 +105,9 @@ class Activity:
         with self._lock:
             self._joined = True
             self.since = min(self.since, membership.incarnation)
-            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), membership.glimpse)
+            self._shares = settings.logging
+            shared = path.with_suffix(".seen") if path is not None and self._shares else None
+            self._sights = SharedSights(shared, membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"
                 if project.exists():
@@ -242,7 +246,7 @@ class Activity:
         told = self._membership.events
         with self._reading, suppress(OSError):
             for event in () if self._reader is None else self._reader.read():
-                if event.instance_id != told.instance_id:
+                if event.instance_id != told.instance_id and (self._shares or event.kind not in SEEN):
                     told.relay(event)
 
     def _tell_granted(self, counts: Counter[str]) -> None:

@@ -199,7 +199,7 @@ class _InThread(_Subscription):
         while (event := self._pending.get()) is not None:
             try:
                 self._callback(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 log.exception("a subscriber failed on the event %s", event.kind)
 
 
@@ -245,6 +245,10 @@ class _InLoop(_Subscription):
             result = self._callback(event)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError:
+            if self._task.cancelling():  # the loop ends, and not only what the callback waited for
+                raise
+            log.exception("a subscriber failed on the event %s", event.kind)
         except Exception:
             log.exception("a subscriber failed on the event %s", event.kind)
 

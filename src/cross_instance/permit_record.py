@@ -206,12 +206,15 @@ class PermitRecord:
     def _end(self, error: BaseException | None) -> Settle | None:
         """Close; what the store is to be told. None where it knows nothing of this permit, or no longer."""
         held, self.state = self.state is HELD, CLOSED
-        if not held or not self._is_known():
+        if not held or not self.incarnation:
             return None
         now = time.monotonic_ns()
         sent = self._sent_ns or self._granted_ns
         outcome = self._outcome or self._unsettled(error)
-        self._note_end(outcome, now, (now - sent) // 1000)
+        if self.incarnation >= self.membership.activity.since:
+            self._note_end(outcome, now, (now - sent) // 1000)
+        if not self._is_known():
+            return None
         return Settle(
             self.incarnation,
             self.seq,

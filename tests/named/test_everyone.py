@@ -113,6 +113,23 @@ def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Pa
         assert [queue.get(timeout=PATIENCE) for queue in heard.values()] == ["-three"] * 2
 
 
+def test_who_tells_the_others_nothing_takes_no_news_from_them(tmp_path: Path) -> None:
+    settings, silent = (settings_in(tmp_path, providers=PROVIDERS, logging=logs) for logs in (True, False))
+    heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
+    with Runtime("one", settings=settings) as one, Runtime("two", settings=silent) as two:
+        for runtime in (one, two):
+            put = heard[runtime.instance_id].put
+            runtime.subscribe_coordinator_events(on_instance_connected=put, on_instance_disconnected=put)
+            with runtime.permit("acme", "m-1"):
+                runtime._membership.activity._safely()
+        with one._membership.activity._ticking, Runtime("three", settings=settings):  # meanwhile the other one looks
+            assert heard["two"].get(timeout=PATIENCE) == "three"
+        assert heard["two"].get(timeout=PATIENCE) == "three"
+        with Runtime("four", settings=settings):
+            assert heard["one"].get(timeout=PATIENCE) == "four"
+            assert heard["two"].get(timeout=PATIENCE) == "four"
+
+
 CHILD = """
 import sys
 from cross_instance import Runtime

@@ -9,7 +9,7 @@ import pytest
 from tests.runtime.doubles import Timeline, settings_in
 from tests.runtime.nets import beat_by_hand, pulse_of
 
-from cross_instance import Runtime, events
+from cross_instance import Runtime, StoreUnavailable, events
 from cross_instance.membership.learned import LearnedFile
 from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
 
@@ -128,3 +128,23 @@ def test_where_learning_is_off_no_limit_changes(timeline: Timeline, tmp_path: Pa
         overload(runtime)
         assert [limit.source for limit in runtime.limits()] == ["preset"]
         assert account(timeline).learned is None
+
+
+def test_who_leaves_a_store_that_is_out_of_reach_does_not_wait_for_it_again_and_again(
+    timeline: Timeline, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def cut(name: str) -> None:
+        asked.append(name)
+        raise StoreUnavailable("cut off")
+
+    with Runtime("one", store=timeline, settings=settings_in(tmp_path, logging=False)) as runtime:
+        overload(runtime)
+        timeline.before = cut
+        with pytest.raises(StoreUnavailable):
+            runtime.run(Snapshot())
+        asked.clear()
+        runtime.close()
+        timeline.before = lambda name: None
+    assert (asked.count("Snapshot"), asked.count("Leave")) == (0, 1)

@@ -71,6 +71,8 @@ class LearnedFile:
     def part(self, incarnation: int) -> None:
         """Keep what was learned last, before the instance leaves."""
         membership = self._membership
+        if membership.standing.trouble is not None:
+            return
         try:
             self.look()
             accounts = membership.accounts.published()

@@ -246,7 +246,10 @@ class Membership:
             store, liveness, pulse = self.store, self._liveness, self._pulse
             self._liveness = self._pulse = None
             self.work = OwnWork(self)
+            outage = self.fallback.outage
             self.fallback.reset()
+        if outage is not None:
+            self.standing.note_trouble(outage.error)
         assert liveness is not None
         assert pulse is not None
         known = False
@@ -347,8 +350,8 @@ class Membership:
         return nullcontext() if pulse is None else pulse.working
 
     def glimpse(self) -> World | None:
-        """The same; None where the store is out of reach, which is noted."""
-        if self.fallback.outage is not None:
+        """The same; None where the store is out of reach, which is noted: who leaves waits for that once at most."""
+        if self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation):
             return None
         try:
             return self.look()

@@ -4,11 +4,19 @@
    second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
    `MOST_NOTES` take the place of the oldest.
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
+<<<<<<< HEAD:src/cross_instance/watching/activity.py
    looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
 3. What is told goes to the feed, to other machines by way of the server that they share (`relay`), and to the log files
    (`journal`) of a project that has a folder `.pi`, unless `logging` is switched off; who watches reads from the feeds
    what the others tell.
 4. How calls end is told to `health`, which answers overloads, and to who measures them (`hear_ends`).
+=======
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
+   the others nothing looks for itself.
+3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
+   `logging` is switched off; who watches reads from the feed what the others tell.
+4. How calls end is told to `health`, which answers overloads.
+>>>>>>> f0e72771d8e9020956f974ab8820017bf57cdb0d:src/cross_instance/activity.py
 5. A store out of reach leaves out what would have been seen.
 """
 
@@ -24,12 +32,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
 from cross_instance.health import Health
-from cross_instance.rules.operations import Outcome
+from cross_instance.rules.operations import FOREVER, Outcome
 from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.watching.journal import Journal
 from cross_instance.watching.relay import SEEN, RelayReader, RelayWriter, Way
 from cross_instance.watching.shared_sights import SharedSights
-from cross_instance.watching.sights import label_of
+from cross_instance.watching.sights import SEEN, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +65,8 @@ class Activity:
 
     def __init__(self, membership: Membership) -> None:
         self.health = Health(membership)
+        self.since = FOREVER
+        """The first incarnation that it has heard of: those before were another process's."""
         self._membership = membership
         self._lock, self._ticking, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
@@ -66,6 +76,7 @@ class Activity:
         self._unseen = False
         self._watchers = 0
         self._joined = False
+        self._shares = True
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._sights = SharedSights(None, membership.glimpse)
@@ -109,7 +120,10 @@ class Activity:
         settings, path = membership.settings, self._feed_path()
         with self._lock:
             self._joined = True
-            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), membership.glimpse)
+            self.since = min(self.since, membership.incarnation)
+            self._shares = settings.logging
+            shared = path.with_suffix(".seen") if path is not None and self._shares else None
+            self._sights = SharedSights(shared, membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"
                 if project.exists():
@@ -266,7 +280,7 @@ class Activity:
         told = self._membership.events
         with self._reading, suppress(OSError):
             for event in () if self._reader is None else self._reader.read():
-                if event.instance_id != told.instance_id:
+                if event.instance_id != told.instance_id and (self._shares or event.kind not in SEEN):
                     told.relay(event)
         far = self._far
         for event in () if far is None else far.read():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cross_instance.coordinator_events import WatchingSubscription
+from cross_instance.coordinator_events import WatchingSubscription, keep
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Snapshot
 from cross_instance.status import instance_status, limits_of, status_of
@@ -33,7 +33,7 @@ class _Observing:
     def _subscribed(self, subscription: Subscription, everyone: bool) -> Subscription:
         if everyone:
             subscription = WatchingSubscription(subscription, self._membership.activity)
-        self._subscriptions.append(subscription)
+        keep(self._subscriptions, subscription)
         return subscription
 
     def _end_subscriptions(self) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -257,3 +259,26 @@ def test_tasks_that_are_taken_over_are_told_of_too(tmp_path: Path) -> None:
         told = [event for event in collected.take() if event.kind == kinds.WORK_STOLEN]
     assert sum(event.fields["entries"] for event in told) > 0
     assert {event.fields["victim"] for event in told} == {"victim"}
+
+
+def test_a_child_forked_while_the_feed_is_read_can_end_what_it_has_of_its_parent(tmp_path: Path) -> None:
+    with Runtime("one", store=str(tmp_path / "store"), settings=settings_in(tmp_path)) as runtime:
+        runtime.subscribe(lambda event: None, everyone=True)
+        activity = runtime._membership.activity
+        with activity._reading, activity._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(10)
+                runtime.close()
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_subscription_that_was_ended_is_not_kept(tmp_path: Path) -> None:
+    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path)) as runtime:
+        for _ in range(10):
+            runtime.subscribe(lambda event: None).close()
+            runtime.subscribe(lambda event: None, everyone=True).close()
+            runtime.subscribe_coordinator_events().close()
+        runtime.subscribe(lambda event: None)
+        assert len(runtime._subscriptions) == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from tests.named.forks import idle_child, reaped
 
 from cross_instance.events import Event, Events
 from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
@@ -158,3 +159,33 @@ def test_a_file_s_lock_is_held_only_while_it_is_moved(tmp_path: Path) -> None:
     two.close()
     found = sorted(line for file in tmp_path.glob("a.log*") for line in file.read_text().splitlines())
     assert found[-1] == f"line {9:020}"
+
+
+def test_a_child_forked_meanwhile_does_not_keep_the_file_s_lock(tmp_path: Path) -> None:
+    file = SharedFile(tmp_path / "a.log", longest=40)
+    with reaped() as children:
+
+        def forking(name: str) -> str:
+            children.append(idle_child())
+            return name
+
+        file.namer = forking
+        for place in range(6):
+            file.write(f"line {place:020}")
+        file.close()
+        assert len((tmp_path / "a.log").read_text()) <= 40
+        assert len(children) > 1
+
+
+@pytest.mark.parametrize(
+    "damage", ['"seq":1e999', '"at":1e999', '"at":1e300', '"at":-1e18', f'"at":1{400 * "0"}', f'"fields":{9999 * "["}']
+)
+def test_a_line_that_makes_no_sense_is_passed_over(tmp_path: Path, damage: str) -> None:
+    path = feed_path(tmp_path, "redis://somewhere")
+    writer = FeedWriter(path)
+    writer.write([event(1)])
+    with path.open("a") as file:
+        file.write('{"kind":"a","instanceId":"b","message":"c","fields":{},"seq":2,"at":1,' + damage + "}\n")
+    writer.write([event(3)])
+    writer.close()
+    assert [one.seq for one in everything(path)] == [1, 3]

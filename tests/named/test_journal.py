@@ -226,3 +226,17 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: p
     with Runtime("one", store=Timeline(), settings=settings) as runtime, runtime.permit("openai", "m-1"):
         pass
     assert caplog.text.count("cannot be written") == 1
+
+
+def test_a_pipe_that_is_read_too_slowly_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    file = SharedFile(tmp_path / "log")
+    try:
+        with pytest.raises(OSError, match="No space"):
+            file.write(1_000_000 * "x")
+        with pytest.raises(OSError, match="No space"):
+            file.write("nothing fits any more")
+    finally:
+        file.close()
+        os.close(reader)

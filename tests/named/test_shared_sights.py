@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.named.forks import idle_child, reaped
 from tests.named.test_sights import instance, node, world
 
 from cross_instance.rules.operations import Instant, World
@@ -141,3 +142,14 @@ def test_a_store_of_one_process_needs_no_file(hands: list[float]) -> None:
     only, _ = two(None, store)
     assert only.look() == []
     assert [kind for kind, _, _ in only.look(last=True) or []] == ["rate-limit-warning"]
+
+
+def test_a_child_forked_meanwhile_does_not_keep_the_file_from_all(tmp_path: Path, hands: list[float]) -> None:
+    store = Store(at(1), at(2))
+    one, other = two(tmp_path / "x.seen", store)
+    with reaped() as children:
+        with one._seen():
+            children.append(idle_child())
+        assert other.look() == []
+        hands[0] += 1
+        assert (one.look(), store.looks) == ([], 2)

@@ -157,6 +157,23 @@ def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Tim
     assert instance.machine == machine_of(folder)
 
 
+def test_a_death_in_the_place_of_a_folder_that_is_gone_is_left_to_who_joins_there(
+    timeline: Timeline, runtime: Runtime
+) -> None:
+    """The store in use may still be the one before: of what the other knows nobody may remove the sign."""
+    folder = instances_folder(runtime.settings.runtime_dir)
+    dead_neighbour(runtime, timeline, "phoenix")
+    folder.rename(folder.with_name("aside"))
+    again = instances_folder(runtime.settings.runtime_dir) / "phoenix.lock"
+    Presence.take(again.parent, Card("phoenix", 1, "", "", "", "", store="by hand")).release(remove=False)
+    pulse = pulse_of(runtime)
+    pulse.look()
+    assert again.exists()
+    timeline.run(Sweep((runtime.incarnation,)))
+    pulse.beat()
+    assert not again.exists()
+
+
 def test_an_instance_of_that_name_on_another_machine_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:
     folder = instances_folder(runtime.settings.runtime_dir)
     Presence.take(folder, Card("far", 1, "", "", "", "")).release(remove=False)

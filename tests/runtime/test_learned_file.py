@@ -74,6 +74,32 @@ def test_removing_the_file_forgets(timeline: Timeline, runtime: Runtime) -> None
     assert len([op for op, _ in timeline.ops if isinstance(op, Unlearn)]) == 1
 
 
+def test_removing_the_file_forgets_also_where_its_writer_leaves_next(timeline: Timeline, tmp_path: Path) -> None:
+    (tmp_path / ".pi").mkdir()
+    with (
+        Runtime("other", store=timeline, settings=settings_in(tmp_path / "elsewhere")),
+        Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime,
+    ):
+        overload(runtime)
+        pulse = runtime._membership._pulse
+        assert pulse is not None
+        pulse._safely(pulse.beat)
+        file_of(runtime).unlink()
+    state = account(timeline).learned
+    assert state is None or state.rejected == 0
+    assert not file_of(runtime).exists()
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_trouble_with_the_store(runtime: Runtime) -> None:
+    overload(runtime)
+    pulse_of(runtime).beat()
+    file_of(runtime).unlink()
+    file_of(runtime).symlink_to(f"{300 * 'x'}")
+    pulse_of(runtime).beat()
+    assert runtime._membership.standing.trouble is None
+    assert not [event for event in runtime.status().events if event.kind == events.LIMITS_RESET]
+
+
 def test_who_never_wrote_the_file_resets_nobody(timeline: Timeline, runtime: Runtime) -> None:
     overload(runtime)
     LearnedFile(runtime._membership).look()

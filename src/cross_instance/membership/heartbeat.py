@@ -237,13 +237,17 @@ class Pulse:
         return self._clocks.awake_for()
 
     def look(self) -> None:
-        """Find the dead of this machine, and have the store give back what they held."""
+        """Find the dead of this machine, and have the store give back what they held.
+
+        Where the folder is not the one any more in which it is seen to live, the store may be that of the one before,
+        and know nothing of who died there: that is left until it is seen there, too.
+        """
         try:
             traces = self._lookout.look()
         except OSError as error:
             self._membership.standing.note_unseen(error)
             return
-        if not traces:
+        if not traces or not self._membership.is_seen:
             return
         world = self._membership.run(Snapshot(counts=False))
         dead = self._known_dead(traces, world)

@@ -57,6 +57,11 @@ class Liveness:
             self._presence.renew(self.card)
             self.machine = machine_of(folder)
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether the folder is still the one in which others see it live."""
+        return self._presence.is_in_place
+
     def end(self, *, remove: bool) -> None:
         """Let go; the file goes too, unless others must still learn of this end from it."""
         self._presence.release(remove=remove)

@@ -208,6 +208,12 @@ class Membership:
         liveness = self._liveness
         return "" if liveness is None else liveness.machine
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether the folder of lock files is still the one in which it is seen to live."""
+        liveness = self._liveness
+        return liveness is not None and liveness.is_seen
+
     def keep_presence(self) -> None:
         """Be seen to live by the processes of this machine.
 
@@ -274,6 +280,7 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
+        self.activity.become_child()
         self.work, self.activity = OwnWork(self), Activity(self)
         self.accounts.caps = {}
         self.reloading = Reloading(self)

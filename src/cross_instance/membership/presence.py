@@ -130,6 +130,11 @@ class Presence:
                 os.close(self._descriptor)
                 self._descriptor = descriptor
 
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still where the others look for it."""
+        return _is_at(self.path, self._descriptor)
+
     def release(self, *, remove: bool) -> None:
         """Let go. The last holder removes the file, unless others must still learn of this end from it."""
         with _guard:

@@ -167,6 +167,10 @@ class Activity:
             if not self._watchers:
                 self._read_no_more()
 
+    def become_child(self) -> None:
+        """Belong to nobody, in a forked child: what the parent's threads held there is free."""
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+
     def _read_no_more(self) -> None:
         """With the lock held."""
         self._far = None

@@ -27,6 +27,8 @@ log = logging.getLogger("cross_instance")
 
 LONGEST = 4 << 20
 """Bytes of a file from which on it is moved aside."""
+NEVER = 253_370_764_800.0
+"""Unix time in seconds: the year 9999, which is over nowhere."""
 FOLDER = "events"
 """Below the runtime folder."""
 
@@ -88,13 +90,16 @@ def of_line(line: bytes) -> Event | None:
     """The event of a line; None where it is damaged."""
     try:
         plain = json.loads(line)
+        at = float(plain["at"])
+        if not 0 <= at < NEVER:
+            return None
         return Event(
             kind=str(plain["kind"]),
-            at=float(plain["at"]),
+            at=at,
             instance_id=str(plain["instanceId"]),
             message=str(plain["message"]),
             fields=MappingProxyType(dict(plain["fields"])),
             seq=int(plain["seq"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from cross_instance.rules.operations import SECOND
+from cross_instance.watching.shared_file import let_go
 from cross_instance.watching.sights import Sights, usage_of
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class SharedSights:
             if after != before:
                 self._write(after)
         finally:
-            os.close(lock)
+            let_go(lock)
 
     def _locked(self) -> int | None:
         assert self._path is not None

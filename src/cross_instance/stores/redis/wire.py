@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cross_instance.rules.operations import Operation, Result, Workload
 
-VERSION = "v1"
+VERSION = "v2"
 """Of the stored names and records; raised when they change so that an older package must not see them."""
 
 _OPERATIONS: tuple[type[Operation[Any]], ...] = (

@@ -4,19 +4,12 @@
    second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
    `MOST_NOTES` take the place of the oldest.
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
-<<<<<<< HEAD:src/cross_instance/watching/activity.py
-   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
+   the others nothing looks for itself.
 3. What is told goes to the feed, to other machines by way of the server that they share (`relay`), and to the log files
    (`journal`) of a project that has a folder `.pi`, unless `logging` is switched off; who watches reads from the feeds
    what the others tell.
 4. How calls end is told to `health`, which answers overloads, and to who measures them (`hear_ends`).
-=======
-   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
-   the others nothing looks for itself.
-3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
-   `logging` is switched off; who watches reads from the feed what the others tell.
-4. How calls end is told to `health`, which answers overloads.
->>>>>>> f0e72771d8e9020956f974ab8820017bf57cdb0d:src/cross_instance/activity.py
 5. A store out of reach leaves out what would have been seen.
 """
 
@@ -35,7 +28,7 @@ from cross_instance.health import Health
 from cross_instance.rules.operations import FOREVER, Outcome
 from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.watching.journal import Journal
-from cross_instance.watching.relay import SEEN, RelayReader, RelayWriter, Way
+from cross_instance.watching.relay import RelayReader, RelayWriter, Way
 from cross_instance.watching.shared_sights import SharedSights
 from cross_instance.watching.sights import SEEN, label_of
 

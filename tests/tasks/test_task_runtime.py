@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.looking import until, waiting
 from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
 from cross_instance import AsyncRuntime, Runtime, StoreUnavailable
@@ -107,8 +108,7 @@ def test_a_thread_that_waits_for_a_permit_hears_that_it_is_to_end(tmp_path: Path
 
         with at_work(runtime), runtime.permit("acme"):
             handle = runtime.submit("asks")
-            while not runtime.run(Snapshot()).instances[0].waiting:
-                pass
+            until(lambda: waiting(runtime) == 1)
             assert handle.cancel().cancel_asked
             with pytest.raises(TaskCancelled):
                 handle.result(timeout=30)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
-from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, events as kinds, shared_sights
+from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, events as kinds
 from cross_instance.accounts import account_key
 from cross_instance.coordinator import Coordinator, StealableQueueEntry
 from cross_instance.events import Events
@@ -25,12 +25,6 @@ from cross_instance.waiting import LONG_WAIT, LongWaits
 
 PATIENCE = 30.0
 PROVIDERS = {"acme": {"requestsPerMinute": 600, "burst": 10}}
-
-
-@pytest.fixture(autouse=True)
-def looks_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a busy machine lets a look take, the next one is not put off for it."""
-    monkeypatch.setattr(shared_sights, "LOOKS", 0)
 
 
 def heard_of(heard: SimpleQueue[Event], *, kind: str, instance_id: str) -> Event:
@@ -49,6 +43,7 @@ def until(heard: SimpleQueue[Event], *told: tuple[str, str]) -> None:
         awaited -= {(event.kind, str(value)) for value in event.fields.values()}
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard, own = SimpleQueue[Event](), SimpleQueue[Event]()
@@ -75,6 +70,7 @@ def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     assert [own.get().message for _ in range(own.qsize())] == ["one is odd"]
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
 
@@ -93,6 +89,7 @@ def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     assert asyncio.run(scenario()).instance_id == "two"
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
@@ -121,6 +118,7 @@ with Runtime("child", store=sys.argv[1], project_dir=sys.argv[2], runtime_dir=sy
 """
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
     settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
     with Runtime("one", settings=settings) as one:

@@ -84,10 +84,10 @@ def another_password(server: Server, proxy: Proxy) -> Iterator[None]:
 @contextmanager
 def other_keys(server: Server, _: Proxy) -> Iterator[None]:
     with server.client() as client:
-        client.rename("{cir:v1:default}:values", "aside")
-        client.set("{cir:v1:default}:values", "somebody's")
+        client.rename("{cir:v2:default}:values", "aside")
+        client.set("{cir:v2:default}:values", "somebody's")
         yield
-        client.rename("aside", "{cir:v1:default}:values")
+        client.rename("aside", "{cir:v2:default}:values")
 
 
 @contextmanager

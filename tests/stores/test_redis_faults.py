@@ -388,10 +388,10 @@ def test_the_loop_s_store_tells_wrong_settings_with_its_first_operation(server: 
 
 def test_keys_of_others_are_left_alone(server: Server) -> None:
     with closing(RedisStore(server.url("taken"))) as store, server.client() as client:
-        client.set("{cir:v1:taken}:values", "somebody's")
+        client.set("{cir:v2:taken}:values", "somebody's")
         with pytest.raises(StoreUnavailable, match=r"another one with \?namespace=NAME"):
             joined(store)
-        assert client.get("{cir:v1:taken}:values") == b"somebody's"
+        assert client.get("{cir:v2:taken}:values") == b"somebody's"
 
 
 @pytest.mark.parametrize(

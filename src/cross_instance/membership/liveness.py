@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cross_instance._version import __version__
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.spelling import time_text
 from cross_instance.stores.folder import describe
 

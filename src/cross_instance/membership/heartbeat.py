@@ -28,17 +28,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cross_instance import events
-from cross_instance.clocks import ClockWatch
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
-from cross_instance.learned import LearnedFile
-from cross_instance.presence import file_name
+from cross_instance.membership.clocks import ClockWatch
+from cross_instance.membership.learned import LearnedFile
+from cross_instance.membership.presence import file_name
 from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cross_instance.lookout import Lookout, Trace
-    from cross_instance.membership import Membership
+    from cross_instance.membership.lookout import Lookout, Trace
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import Instant, Operation, Result, World
 
 log = logging.getLogger("cross_instance")

@@ -48,7 +48,7 @@ class SharedFile(RotatingFileHandler):
             self._reopen_if_moved()
             if os.fstat(self.stream.fileno()).st_size + len(data) > self.maxBytes:
                 self._rotate_once(len(data))
-            written = self.stream.write(data)
+            written = self.stream.write(data) or 0  # None: a full pipe
             self._torn = 0 < written < len(data)
             if written < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.baseFilename)
@@ -73,7 +73,13 @@ class SharedFile(RotatingFileHandler):
         except BlockingIOError:
             return
         finally:
-            os.close(lock)
+            let_go(lock)
+
+
+def let_go(lock: int) -> None:
+    """Give a file's lock back, and close it: a child forked meanwhile has the descriptor too, and would keep it."""
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    os.close(lock)
 
 
 class Reader:

@@ -19,7 +19,7 @@ from cross_instance.rules.operations import Fenced, Keep, Snapshot, Unlearn
 from cross_instance.status import learned_of
 
 if TYPE_CHECKING:
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 log = logging.getLogger("cross_instance")
 
@@ -38,7 +38,7 @@ class LearnedFile:
 
     def look(self) -> None:
         """Forget what was learned, where the file is gone. Raises `StoreUnavailable`."""
-        if not self._written or self.path.exists():
+        if not self._written or self._is_there():
             return
         self._written = False
         membership = self._membership
@@ -49,6 +49,16 @@ class LearnedFile:
         ]
         text = f"{self.path} was removed: what was learned of {', '.join(forgotten) or 'no limit'} is forgotten"
         membership.events.tell(events.LIMITS_RESET, text, logging.INFO, nodes=forgotten)
+
+    def _is_there(self) -> bool:
+        """Whether it is, or nobody can say."""
+        try:
+            self.path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
 
     def keep(self, incarnation: int) -> None:
         """Have the store write down what is new, and show it in the file. Raises `StoreUnavailable`."""
@@ -61,7 +71,10 @@ class LearnedFile:
     def part(self, incarnation: int) -> None:
         """Keep what was learned last, before the instance leaves."""
         membership = self._membership
+        if membership.standing.trouble is not None:
+            return
         try:
+            self.look()
             accounts = membership.accounts.published()
             if accounts and learned_of(membership.run(Snapshot(counts=False)), accounts):
                 self.keep(incarnation)

@@ -4,10 +4,12 @@
    second at most, and tells what they say. Nobody waits for it; while nothing happens it sleeps. Notes beyond
    `MOST_NOTES` take the place of the oldest.
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
-   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log.
-3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
-   `logging` is switched off; who watches reads from the feed what the others tell.
-4. How calls end is told to `health`, which answers overloads.
+   looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
+   the others nothing looks for itself.
+3. What is told goes to the feed, to other machines by way of the server that they share (`relay`), and to the log files
+   (`journal`) of a project that has a folder `.pi`, unless `logging` is switched off; who watches reads from the feeds
+   what the others tell.
+4. How calls end is told to `health`, which answers overloads, and to who measures them (`hear_ends`).
 5. A store out of reach leaves out what would have been seen.
 """
 
@@ -19,24 +21,24 @@ import time
 from collections import Counter, deque
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.errors import CrossInstanceError
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
-from cross_instance.journal import Journal
-from cross_instance.rules.operations import Outcome
-from cross_instance.shared_sights import SharedSights
-from cross_instance.sights import label_of
+from cross_instance.rules.operations import FOREVER, Outcome
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.journal import Journal
+from cross_instance.watching.relay import RelayReader, RelayWriter, Way
+from cross_instance.watching.shared_sights import SharedSights
+from cross_instance.watching.sights import SEEN, label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cross_instance.events import Collected
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Begun, Ended
-    from cross_instance.rules.operations import World
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.notes import Begun, Ended
 
 log = logging.getLogger("cross_instance")
 
@@ -56,26 +58,35 @@ class Activity:
 
     def __init__(self, membership: Membership) -> None:
         self.health = Health(membership)
+        self.since = FOREVER
+        """The first incarnation that it has heard of: those before were another process's."""
         self._membership = membership
         self._lock, self._ticking, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
         self._begun: deque[Begun] = deque(maxlen=MOST_NOTES)
         self._ended: deque[Ended] = deque(maxlen=MOST_NOTES)
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._dozing = False
-        self._unseen = False
+        self._unseen: float | None = None
         self._watchers = 0
         self._joined = False
+        self._shares = True
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
-        self._sights = SharedSights(None, self._look)
+        self._sights = SharedSights(None, membership.glimpse)
         self._reader: FeedReader | None = None
-        self._writers: list[Journal | FeedWriter] = []
+        self._far: RelayReader | None = None
+        self._writers: list[Journal | FeedWriter | RelayWriter] = []
         self._collected: Collected | None = None
+        self._hearers: tuple[Callable[[Sequence[Ended]], object], ...] = ()
 
     @property
     def is_watched(self) -> bool:
         """Whether somebody wants to know of the others."""
         return self._watchers > 0
+
+    def held_lately(self, node: str, now: int) -> int:
+        """The most calls that were seen in flight at a node of late; 0 where nobody looked. `now`: the store's µs."""
+        return self._sights.held_lately(node, now)
 
     # --- what permits tell -----------------------------------------------------------------------------------
 
@@ -102,13 +113,17 @@ class Activity:
         settings, path = membership.settings, self._feed_path()
         with self._lock:
             self._joined = True
-            self._sights = SharedSights(None if path is None else path.with_suffix(".seen"), self._look)
+            self.since = min(self.since, membership.incarnation)
+            self._shares = settings.logging
+            shared = path.with_suffix(".seen") if path is not None and self._shares else None
+            self._sights = SharedSights(shared, membership.glimpse)
             if settings.logging and not self._writers:
                 project = settings.project_dir / ".pi"
                 if project.exists():
                     self._writers.append(Journal(project / "logs", as_json=settings.log_format == "json"))
                 if path is not None:
                     self._writers.append(FeedWriter(path))
+                    self._writers += [RelayWriter(way) for way in self._ways()]
                 self._collected = membership.events.collect(self._stir)
             if self._watchers:
                 self._read_along()
@@ -116,6 +131,14 @@ class Activity:
             name = "cross-instance-activity"
             self._thread = threading.Thread(target=self._serve, args=(stopping,), name=name, daemon=True)
             self._thread.start()
+
+    def _ways(self) -> list[Way]:
+        """How events pass between machines: one way, or none where the store is this machine's."""
+        membership = self._membership
+        feed, outages = membership.store.feed, membership.fallback
+        if feed is None:
+            return []
+        return [Way(feed, lambda: membership.machine, membership.in_turn, lambda: outages.outage is not None)]
 
     def _feed_path(self) -> Path | None:
         """Where the instances of the store meet; None for a store that only this process can have."""
@@ -137,6 +160,12 @@ class Activity:
         if self._reader is None and path is not None:
             with suppress(OSError):
                 self._reader = FeedReader(path)
+            self._far = next((RelayReader(way) for way in self._ways()), None)
+
+    def hear_ends(self, hearer: Callable[[Sequence[Ended]], object]) -> None:
+        """Have a function called with the calls that have ended since the last time, in the thread that takes notes."""
+        with self._lock:
+            self._hearers = (*self._hearers, hearer)
 
     def unwatch(self) -> None:
         """He does not any more."""
@@ -145,8 +174,13 @@ class Activity:
             if not self._watchers:
                 self._read_no_more()
 
+    def become_child(self) -> None:
+        """Belong to nobody, in a forked child: what the parent's threads held there is free."""
+        self._lock, self._reading = threading.Lock(), threading.Lock()
+
     def _read_no_more(self) -> None:
         """With the lock held."""
+        self._far = None
         with self._reading:
             reader, self._reader = self._reader, None
             if reader is not None:
@@ -195,7 +229,7 @@ class Activity:
             self._dozing = False
             return
         with suppress(Empty):
-            self._bell.get(timeout=EVERY if self._unseen else self.health.patience())
+            self._bell.get(timeout=self.health.patience() if self._unseen is None else EVERY)
         self._dozing = False
 
     def _has_notes(self) -> bool:
@@ -214,7 +248,8 @@ class Activity:
         """Tell what was noted and what is seen, answer overloads, and write what was told."""
         begun, ended = _taken(self._begun), _taken(self._ended)
         if self._collected is not None or self._watchers:
-            self._unseen = self._unseen or bool(begun or ended or self._watchers)
+            if begun or ended or self._watchers:
+                self._unseen = time.monotonic()
             self._tell_seen()
             self._tell_granted(Counter(note.account for note in begun))
             rejected = (note for note in ended if note.outcome is Outcome.REJECTED)
@@ -224,56 +259,44 @@ class Activity:
             told = self._collected.take()
             for writer in self._writers:
                 writer.write(told)
+        for hearer in self._hearers if ended else ():
+            hearer(ended)
 
     def _tell_seen(self) -> None:
-        news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None
+        if self._unseen is None:
+            return
+        news = self._sights.look(self._unseen, last=self._stopping.is_set())
         if news is not None:
-            self._unseen = False
+            self._unseen = None
             for kind, message, fields in news:
-                self._membership.events.tell(kind, message, None, kept=False, **fields)
-
-    def _look(self) -> World | None:
-        if self._membership.fallback.outage is not None:
-            return None
-        try:
-            return self._membership.look()
-        except CrossInstanceError as error:
-            self._membership.standing.note_trouble(error)
-            return None
+                self._tell(kind, message, **fields)
 
     def _relay(self) -> None:
         """Let who watches hear what the others tell."""
         told = self._membership.events
         with self._reading, suppress(OSError):
             for event in () if self._reader is None else self._reader.read():
-                if event.instance_id != told.instance_id:
+                if event.instance_id != told.instance_id and (self._shares or event.kind not in SEEN):
                     told.relay(event)
+        far = self._far
+        for event in () if far is None else far.read():
+            if event.kind not in SEEN:
+                told.relay(event)
 
     def _tell_granted(self, counts: Counter[str]) -> None:
         for account, count in counts.items():
             used, amount = self._sights.usage.get(account, (None, None))
-            self._membership.events.tell(
-                events.REQUESTS_GRANTED,
-                f"{count} of {label_of(account)} granted",
-                None,
-                kept=False,
-                account=account,
-                requests=count,
-                used=used,
-                amount=amount,
-            )
+            message = f"{count} of {label_of(account)} granted"
+            self._tell(events.REQUESTS_GRANTED, message, account=account, requests=count, used=used, amount=amount)
 
     def _tell_rejected(self, counts: Counter[tuple[str, str]]) -> None:
         for (account, model), count in counts.items():
-            self._membership.events.tell(
-                events.REQUESTS_REJECTED,
-                f"{count} of {label_of(account)} met 429 ({model or 'no model'})",
-                None,
-                kept=False,
-                account=account,
-                model=model,
-                requests=count,
-            )
+            message = f"{count} of {label_of(account)} met 429 ({model or 'no model'})"
+            self._tell(events.REQUESTS_REJECTED, message, account=account, model=model, requests=count)
+
+    def _tell(self, kind: str, message: str, **fields: Any) -> None:
+        """To who listens and to the logs; the status keeps no such events."""
+        self._membership.events.tell(kind, message, None, kept=False, **fields)
 
 
 def _taken(notes: deque[Note]) -> list[Note]:

@@ -4,7 +4,7 @@
 2. Who reads along costs the store nothing, and slows nobody. A file of `LONGEST` bytes is moved aside; one such file is
    kept, and read to its end by who was at it.
 3. Events hold no keys; the files are their owner's alone. What cannot be written is left out, and told once.
-4. Instances of other machines are not in it, but what is seen of them in the store is (`shared_sights`).
+4. Instances of other machines are not in it (`relay`), but what is seen of them in the store is (`shared_sights`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cross_instance.events import Event
-from cross_instance.shared_file import Reader, SharedFile
 from cross_instance.spelling import camel
+from cross_instance.watching.shared_file import Reader, SharedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +27,8 @@ log = logging.getLogger("cross_instance")
 
 LONGEST = 4 << 20
 """Bytes of a file from which on it is moved aside."""
+NEVER = 253_370_764_800.0
+"""Unix time in seconds: the year 9999, which is over nowhere."""
 FOLDER = "events"
 """Below the runtime folder."""
 
@@ -88,13 +90,16 @@ def of_line(line: bytes) -> Event | None:
     """The event of a line; None where it is damaged."""
     try:
         plain = json.loads(line)
+        at = float(plain["at"])
+        if not 0 <= at < NEVER:
+            return None
         return Event(
             kind=str(plain["kind"]),
-            at=float(plain["at"]),
+            at=at,
             instance_id=str(plain["instanceId"]),
             message=str(plain["message"]),
             fields=MappingProxyType(dict(plain["fields"])),
             seq=int(plain["seq"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

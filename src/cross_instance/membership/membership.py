@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.accounts import Accounts
-from cross_instance.activity import Activity
 from cross_instance.config import NO_EFFECT
-from cross_instance.degraded import Fallback
+from cross_instance.degraded.fallback import Fallback
+from cross_instance.degraded.steady import SteadyStore
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
-from cross_instance.heartbeat import Pulse
-from cross_instance.liveness import Liveness, card_of
-from cross_instance.lookout import Lookout
+from cross_instance.membership.accounts import Accounts
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.liveness import Liveness, card_of
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.reloading import Reloading
+from cross_instance.membership.standing import Standing
+from cross_instance.membership.workload import OwnWork
 from cross_instance.protocol import Rejoins
-from cross_instance.reloading import Reloading
 from cross_instance.rules.operations import (
     CLUSTER,
     FOREVER,
@@ -43,13 +45,12 @@ from cross_instance.rules.operations import (
     Result,
     Snapshot,
 )
-from cross_instance.standing import Standing
-from cross_instance.steady import SteadyStore
 from cross_instance.waiting import LongWaits
-from cross_instance.workload import OwnWork
+from cross_instance.watching.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from cross_instance.config import LiveSettings, Settings
     from cross_instance.rules.operations import Operation, World
@@ -101,6 +102,7 @@ class Membership:
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
         self._lock = threading.RLock()
+        self._publishing = threading.Lock()
 
     @property
     def settings(self) -> Settings:
@@ -244,7 +246,10 @@ class Membership:
             store, liveness, pulse = self.store, self._liveness, self._pulse
             self._liveness = self._pulse = None
             self.work = OwnWork(self)
+            outage = self.fallback.outage
             self.fallback.reset()
+        if outage is not None:
+            self.standing.note_trouble(outage.error)
         assert liveness is not None
         assert pulse is not None
         known = False
@@ -274,11 +279,13 @@ class Membership:
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
-        self._lock = threading.RLock()
+        self._lock, self._publishing = threading.RLock(), threading.Lock()
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
+        self.activity.become_child()
         self.work, self.activity = OwnWork(self), Activity(self)
+        self.accounts.caps = {}
         self.reloading = Reloading(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
@@ -302,8 +309,10 @@ class Membership:
             self.publish(account)
 
     def publish(self, account: str) -> None:
-        """Publish what the settings say of an account, or of the limit across all. Raises `StoreUnavailable`."""
-        configured = self.run(self.accounts.publication(self.incarnation, account))
+        """Publish what the settings say of an account, or of the limit across all; one after the other, so that what
+        was written last arrives last. Raises `StoreUnavailable`."""
+        with self._publishing:
+            configured = self.run(self.accounts.publication(self.incarnation, account))
         if isinstance(configured, Configured) and account != CLUSTER:
             self.learn(account, configured)
 
@@ -332,9 +341,23 @@ class Membership:
 
     def look(self) -> World:
         """Look at the store, in turn with the heartbeat thread. Raises `StoreUnavailable`."""
-        pulse = self._pulse
-        with nullcontext() if pulse is None else pulse.working:
+        with self.in_turn():
             return self.run(Snapshot(counts=False))
+
+    def in_turn(self) -> AbstractContextManager[object]:
+        """Held by who asks the store beside the heartbeat thread: one connection is enough for both."""
+        pulse = self._pulse
+        return nullcontext() if pulse is None else pulse.working
+
+    def glimpse(self) -> World | None:
+        """The same; None where the store is out of reach, which is noted: who leaves waits for that once at most."""
+        if self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation):
+            return None
+        try:
+            return self.look()
+        except CrossInstanceError as error:
+            self.standing.note_trouble(error)
+            return None
 
     def later(self, op: Operation[Any], until: int = 0) -> None:
         """Have the heartbeat thread send an operation; forgotten where the instance has left. See `Pulse.later`."""

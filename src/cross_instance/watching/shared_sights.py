@@ -13,24 +13,32 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.sights import Sights, usage_of
+from cross_instance.rules.operations import SECOND
+from cross_instance.watching.shared_file import let_go
+from cross_instance.watching.sights import Sights, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cross_instance.rules.operations import World
-    from cross_instance.sights import News, Usage
+    from cross_instance.watching.sights import News, Usage
+
+    Held = tuple[int, dict[str, int]]
+    """When it was seen (the store's µs), and the calls in flight at each node."""
 
 EVERY = 0.9
 """Seconds between two looks, at least: somewhat less than between two ticks of who wants to look."""
 LOOKS = 100
 """Looks are this many times longer apart than one takes."""
+LATELY = 3 * SECOND
+"""µs for which what was seen in flight counts."""
 LASTS = 60.0
 """Seconds after it was due from which on a look is the first again, and that one can at most be put off."""
 
@@ -43,18 +51,29 @@ class SharedSights:
 
     def __init__(self, path: Path | None, look: Callable[[], World | None]) -> None:
         self.usage: dict[str, Usage] = {}
+        self._held: list[Held] = []
+        self._begun = self._looked_at = -math.inf
         self._path = path
         self._look = look
         self._own: dict[str, Any] = {}
 
-    def look(self, *, last: bool = False) -> list[News] | None:
-        """Look, and tell what is new; None: it is not due. `last`: of an instance that leaves; nobody looks later, if
-        only it does."""
+    def look(self, since: float = math.inf, *, last: bool = False) -> list[News] | None:
+        """Look, and tell what is new; None: it is not due.
+
+        `since`: a look that was begun at this instant (monotonic) or later does as well, whoever took it: nothing is
+        new then. `last`: of an instance that leaves; nobody looks later, if only it does.
+        """
         try:
-            is_due = (last and self._path is None) or self._claim()
-            return self._news(self._look_now()) if is_due else None
+            if (last and self._path is None) or self._claim():
+                return self._news(self._look_now())
         except OSError:  # what was seen cannot be written: without that, everybody would look
             return []
+        return [] if self._begun >= since else None
+
+    def held_lately(self, node: str, now: int) -> int:
+        """The most calls that were seen in flight at a node in the last two looks, none older than `LATELY`; `now`: the
+        store's µs."""
+        return max((held.get(node, 0) for at, held in self._held if now - at <= LATELY), default=0)
 
     def _claim(self) -> bool:
         """Whether a look is due, and nobody else takes it."""
@@ -66,8 +85,8 @@ class SharedSights:
 
     def _look_now(self) -> tuple[World | None, float]:
         """The store, and how long it took to look at it."""
-        begun = time.monotonic()
-        return self._look(), time.monotonic() - begun
+        self._looked_at = time.monotonic()
+        return self._look(), time.monotonic() - self._looked_at
 
     def _news(self, looked: tuple[World | None, float]) -> list[News]:
         world, took = looked
@@ -77,9 +96,14 @@ class SharedSights:
             sights = _sights(seen.get("sights"))
             news = sights.look(world)
             self.usage = usage_of(world)
+            self._held = [
+                *self._held[-1:],
+                (world.at.mono, {node.node: node.held for node in world.nodes if node.held}),
+            ]
             apart = max(EVERY if self._path else 0.0, LOOKS * took)
             seen |= {"at": world.at.mono, "due": time.monotonic() + min(apart, LASTS)}
-            seen |= {"sights": sights.state(), "usage": self.usage}
+            seen |= {"sights": sights.state(), "usage": self.usage, "held": self._held, "begun": self._looked_at}
+            self._begun = self._looked_at
         return news
 
     @contextmanager
@@ -90,19 +114,19 @@ class SharedSights:
             return
         lock = self._locked()
         if lock is None:
-            self._take_usage(self._read())
+            self._take(self._read())
             yield None
             return
         try:
             seen = self._read()
-            self._take_usage(seen)
+            self._take(seen)
             before = json.dumps(seen)
             yield seen
             after = json.dumps(seen)
             if after != before:
                 self._write(after)
         finally:
-            os.close(lock)
+            let_go(lock)
 
     def _locked(self) -> int | None:
         assert self._path is not None
@@ -134,9 +158,12 @@ class SharedSights:
             file.write(text)
         os.replace(new, self._path)  # noqa: PTH105 - beside `os.open`
 
-    def _take_usage(self, seen: dict[str, Any]) -> None:
+    def _take(self, seen: dict[str, Any]) -> None:
+        """Know what whoever looked last has seen."""
         with suppress(ValueError, TypeError, AttributeError):
+            self._begun = float(seen.get("begun", -math.inf))
             self.usage = {account: (used, amount) for account, (used, amount) in seen.get("usage", {}).items()}
+            self._held = [(int(at), dict(held)) for at, held in seen.get("held", ())]
 
 
 def _is_recent(seen: dict[str, Any]) -> bool:

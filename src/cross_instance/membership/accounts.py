@@ -136,10 +136,10 @@ class Accounts:
 
 
 def _capped(spec: AccountSpec, caps: Mapping[str, int]) -> AccountSpec:
-    """A spec with caps on top; one of a group that is not in the spec has no place any more."""
-    slots = {pattern: LimitSpec(Kind.CONCURRENCY, cap, 0, 0, Source.LEARNED) for pattern, cap in caps.items()}
+    """A spec with caps on top, also of groups that only others publish."""
+    slots = {pattern: (LimitSpec(Kind.CONCURRENCY, cap, 0, 0, Source.LEARNED),) for pattern, cap in caps.items()}
     if not slots:
         return spec
-    limits = (*spec.limits, slots[""]) if "" in slots else spec.limits
-    groups = tuple((name, (*of, slots[name]) if name in slots else of) for name, of in spec.groups)
-    return msgspec.structs.replace(spec, limits=limits, groups=groups)
+    known = dict(spec.groups)
+    groups = {name: (*known.get(name, ()), *slots.get(name, ())) for name in (*known, *slots) if name}
+    return msgspec.structs.replace(spec, limits=(*spec.limits, *slots.get("", ())), groups=tuple(groups.items()))

@@ -131,18 +131,14 @@ def test_events_of_all_machines_are_followed(place: Place, server: Server, tmp_p
         for runtime in (near, far):
             runtime._membership.events.tell("odd", f"{runtime.instance_id} before")
             runtime._membership.activity._safely()
-        following = place.start("events", "--follow", "--kind", "odd", "--json")
-        assert following.stdout is not None
-        try:
+        with place.start("events", "--follow", "--kind", "odd", "--json") as following:
+            assert following.stdout is not None
             told = {json.loads(following.stdout.readline())["message"] for _ in range(2)}
             for runtime in (near, far):
                 runtime._membership.events.tell("odd", f"{runtime.instance_id} after")
             told |= {json.loads(following.stdout.readline())["message"] for _ in range(2)}
             following.send_signal(signal.SIGINT)
             assert following.wait(60) == 130
-        finally:
-            following.kill()
-            following.communicate()
     assert told == {"near before", "far before", "near after", "far after"}
 
 

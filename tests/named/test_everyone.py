@@ -23,17 +23,11 @@ from cross_instance.events import Events
 from cross_instance.membership.accounts import account_key
 from cross_instance.rules.operations import SECOND, Instant, Kind, LimitState, Source, Waiting, World
 from cross_instance.waiting import LONG_WAIT, LongWaits
-from cross_instance.watching import shared_sights
 from cross_instance.watching.shared_sights import EVERY, SharedSights
 
+pytestmark = pytest.mark.usefixtures("looks_that_last")
 PATIENCE = 30.0
 PROVIDERS = {"acme": {"requestsPerMinute": 600, "burst": 10}}
-
-
-@pytest.fixture(autouse=True)
-def looks_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long a busy machine lets a look take, the next one is not put off for it."""
-    monkeypatch.setattr(shared_sights, "LOOKS", 0)
 
 
 def heard_of(heard: SimpleQueue[Event], *, kind: str, instance_id: str) -> Event:
@@ -52,6 +46,7 @@ def until(heard: SimpleQueue[Event], *told: tuple[str, str]) -> None:
         awaited -= {(event.kind, str(value)) for value in event.fields.values()}
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard, own = SimpleQueue[Event](), SimpleQueue[Event]()
@@ -78,6 +73,7 @@ def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     assert [own.get().message for _ in range(own.qsize())] == ["one is odd"]
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
 
@@ -96,6 +92,7 @@ def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     assert asyncio.run(scenario()).instance_id == "two"
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
@@ -113,6 +110,7 @@ def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Pa
         assert [queue.get(timeout=PATIENCE) for queue in heard.values()] == ["-three"] * 2
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_who_tells_the_others_nothing_takes_no_news_from_them(tmp_path: Path) -> None:
     settings, silent = (settings_in(tmp_path, providers=PROVIDERS, logging=logs) for logs in (True, False))
     heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
@@ -141,6 +139,7 @@ with Runtime("child", store=sys.argv[1], project_dir=sys.argv[2], runtime_dir=sy
 """
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
     settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
     with Runtime("one", settings=settings) as one:

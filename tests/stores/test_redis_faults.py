@@ -211,8 +211,7 @@ def test_after_a_lost_answer_waiters_are_woken_all_the_same(server: Server) -> N
         ask = Acquire(incarnation, 2, ACCOUNT, revision=revision)
         assert isinstance(store.run(ask), Waiting)
         waiting = threads.submit(store.wait, (incarnation, 2), 30.0)
-        while not store._shared.mailboxes._waiters:
-            pass
+        until(lambda: bool(store._shared.mailboxes._waiters))
         proxy.lose_answers(1)
         store.run(Settle(incarnation, 1))
         assert waiting.result() is not None

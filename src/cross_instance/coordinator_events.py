@@ -16,9 +16,9 @@ from cross_instance import events
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from cross_instance.activity import Activity
     from cross_instance.events import Event, Subscription
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.activity import Activity
 
     OnWarning = Callable[[str, float], Awaitable[object] | object]
     OnInstance = Callable[[str], Awaitable[object] | object]

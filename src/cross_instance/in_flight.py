@@ -28,15 +28,15 @@ from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.ledger import group_node
 from cross_instance.rules.operations import Kind, Outcome
-from cross_instance.sights import label_of
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cross_instance.dynamic_parallelism.models import ErrorType
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Ended
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import World
+    from cross_instance.watching.notes import Ended
 
 LOOK_EVERY = 10.0
 """Seconds between looks whether a cap is to be raised."""
@@ -127,11 +127,13 @@ class InFlight:
         self._change(place, cap, machine.failed(cap.state, cap.config, error, self._now()))
 
     def _begin(self, place: Place, at: int, just: JustEnded) -> Cap | None:
-        """Begin with what was in flight: what still is, by all instances, and what has ended since."""
+        """Begin with what was in flight, by all instances: what still is, and what has ended here since; or what was
+        seen of late, where that is more, since others' calls have ended, too."""
         world = just.world()
         if world is None:
             return None
         held = sum(node.held for node in world.nodes if node.node == place.node) + just.under_way(place, at)
+        held = max(held, self._membership.activity.held_lately(place.node, world.at.mono))
         if held < FEWEST:
             return None
         config = DynamicAdjusterConfig(min_parallelism=held // LEAST_SHARE, base_parallelism=held, max_parallelism=held)

@@ -226,6 +226,5 @@ def test_every_setting_says_whether_it_can_change() -> None:
             "logFormat",
             "coordinatorPort",
             "coordinatorAddr",
-            "providers.<provider>.baseUrls",
         ),
     }

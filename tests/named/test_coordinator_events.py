@@ -12,8 +12,15 @@ from tests.runtime.doubles import AsyncTimeline, Timeline, settings_in
 
 from cross_instance import AsyncRuntime, Runtime, coordinator, subscribe_coordinator_events
 from cross_instance.config import Settings
+from cross_instance.watching import shared_sights
 
 PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def looks_that_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a busy machine lets a look take, the next one is not put off for it."""
+    monkeypatch.setattr(shared_sights, "LOOKS", 0)
 
 
 def ten_a_minute(folder: Path) -> Settings:

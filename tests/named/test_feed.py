@@ -12,8 +12,8 @@ import pytest
 from tests.named.forks import idle_child, reaped
 
 from cross_instance.events import Event, Events
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.shared_file import SharedFile
 
 
 def event(seq: int, name: str = "one", **fields: object) -> Event:
@@ -80,7 +80,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from cross_instance.events import Events
-from cross_instance.feed import FeedWriter
+from cross_instance.watching.feed import FeedWriter
 events, writer = Events(sys.argv[2]), FeedWriter(Path(sys.argv[1]), longest=60_000)
 collected = events.collect(lambda: None)
 for place in range(300):
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_used_is_told_once_and_stops_nothing(
 FULL = """
 import resource, sys
 from pathlib import Path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.shared_file import SharedFile
 file = SharedFile(Path(sys.argv[1]))
 file.write("first")
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))

@@ -15,6 +15,7 @@ from cross_instance import Permit, RateLimitExceeded, Runtime, events
 from cross_instance.errors import StoreUnavailable
 from cross_instance.in_flight import InFlight
 from cross_instance.rules.operations import Kind, Signals, Source
+from cross_instance.watching.shared_sights import LATELY
 
 MINUTE = 60.0
 PROVIDERS: dict[str, Any] = {"acme": {"requestsPerMinute": 60_000, "burst": 1_000}}
@@ -112,6 +113,40 @@ def test_it_is_for_all_instances_and_held_by_the_store(stack: ExitStack, tmp_pat
     with pytest.raises(RateLimitExceeded, match=r"7 at a time \(learned\)"):
         refused.acquire()
     other.end(held)
+
+
+def test_what_ended_elsewhere_just_before_counts_as_it_was_seen(stack: ExitStack, tmp_path: Path) -> None:
+    """The calls of others ended with the same overload: one that looks for them afterwards finds none."""
+    timeline = Timeline()
+    one, other = joined(stack, tmp_path, timeline), joined(stack, tmp_path, timeline, "other")
+    one.runtime.subscribe(lambda _: None, everyone=True)  # somebody looks
+    activity = one.runtime._membership.activity
+    with activity._ticking:
+        theirs, mine = other.take(8), one.take(4)
+        activity.tick()
+        for permit in (*theirs, *mine):
+            permit.settle(outcome="overloaded" if permit in mine else "success")
+            permit.close()
+        activity.tick()
+    assert one.changes() == [(None, 8)]  # twelve were in flight
+
+
+def test_what_was_in_flight_long_ago_counts_no_more(stack: ExitStack, tmp_path: Path) -> None:
+    timeline = Timeline()
+    one, other = joined(stack, tmp_path, timeline), joined(stack, tmp_path, timeline, "other")
+    one.runtime.subscribe(lambda _: None, everyone=True)
+    activity = one.runtime._membership.activity
+    with activity._ticking:
+        theirs, mine = other.take(8), one.take(4)
+        activity.tick()
+        for permit in theirs:
+            permit.close()
+        timeline.clock.advance(LATELY + 1)
+        for permit in mine:
+            permit.settle(outcome="overloaded")
+            permit.close()
+        activity.tick()
+    assert one.changes() == [(None, 2)]
 
 
 def test_it_rises_again_and_is_lifted(stack: ExitStack, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Runtime, events
 from cross_instance.events import Event
-from cross_instance.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
 from cross_instance.rules.operations import SECOND
-from cross_instance.shared_file import KEPT, SharedFile
+from cross_instance.watching.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
+from cross_instance.watching.shared_file import KEPT, SharedFile
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
@@ -119,7 +119,7 @@ def test_who_finds_its_file_moved_goes_on_in_the_new_one(tmp_path: Path) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.shared_file import SharedFile
 file = SharedFile(Path(sys.argv[1]), longest=20_000)
 for place in range(150):
     file.write(f"{sys.argv[2]}-{place:03}-" + sys.argv[2] * 400)

@@ -12,7 +12,7 @@ from tests.named.forks import idle_child, reaped
 from tests.named.test_sights import instance, node, world
 
 from cross_instance.rules.operations import Instant, World
-from cross_instance.shared_sights import SharedSights
+from cross_instance.watching.shared_sights import SharedSights
 
 
 class Store:
@@ -36,7 +36,7 @@ def at(moment: int, used: int = 0, *names: str) -> World:
 def hands(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that is set by hand."""
     now = [1_000.0]
-    monkeypatch.setattr("cross_instance.shared_sights.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cross_instance.watching.shared_sights.time.monotonic", lambda: now[0])
     return now
 
 

@@ -9,9 +9,9 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import AsyncRuntime, Runtime
 from cross_instance.errors import PermitError
-from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.presence import instances_folder
 from cross_instance.rules.operations import SECOND, NodeState, Snapshot
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from tests.runtime.doubles import AsyncTimeline, settings_in
 from tests.runtime.nets import Net, admitted, beat_by_hand, mend, pulse_of, rest
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime, StoreUnavailable, events as kinds
-from cross_instance.outage import Outage, Sight
+from cross_instance.degraded.outage import Outage, Sight
 from cross_instance.rules.operations import SECOND, Acquire, Cancel, Snapshot
 
 if TYPE_CHECKING:

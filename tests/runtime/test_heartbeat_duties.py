@@ -11,8 +11,8 @@ from tests.runtime.doubles import Timeline, one_at_a_time
 from tests.runtime.nets import beat_by_hand, pulse_of
 
 from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded, Runtime, StoreUnavailable
-from cross_instance.lookout import is_alive
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.lookout import is_alive
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.rules.operations import (
     SECOND,
     Cancel,
@@ -155,6 +155,23 @@ def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Tim
     assert is_alive(folder, "one") is True
     (instance,) = timeline.run(Snapshot()).instances
     assert instance.machine == machine_of(folder)
+
+
+def test_a_death_in_the_place_of_a_folder_that_is_gone_is_left_to_who_joins_there(
+    timeline: Timeline, runtime: Runtime
+) -> None:
+    """The store in use may still be the one before: of what the other knows nobody may remove the sign."""
+    folder = instances_folder(runtime.settings.runtime_dir)
+    dead_neighbour(runtime, timeline, "phoenix")
+    folder.rename(folder.with_name("aside"))
+    again = instances_folder(runtime.settings.runtime_dir) / "phoenix.lock"
+    Presence.take(again.parent, Card("phoenix", 1, "", "", "", "", store="by hand")).release(remove=False)
+    pulse = pulse_of(runtime)
+    pulse.look()
+    assert again.exists()
+    timeline.run(Sweep((runtime.incarnation,)))
+    pulse.beat()
+    assert not again.exists()
 
 
 def test_an_instance_of_that_name_on_another_machine_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ from tests.runtime.doubles import Timeline, settings_in
 from tests.runtime.nets import beat_by_hand, pulse_of
 
 from cross_instance import Runtime, StoreUnavailable, events
-from cross_instance.learned import LearnedFile
+from cross_instance.membership.learned import LearnedFile
 from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
 
 if TYPE_CHECKING:

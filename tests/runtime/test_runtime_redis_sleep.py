@@ -17,7 +17,7 @@ from tests.runtime.program_run import PROVIDERS
 from tests.stores.redis_server import Server, open_redis
 
 from cross_instance import Runtime, events as kinds
-from cross_instance.clocks import ClockWatch
+from cross_instance.membership.clocks import ClockWatch
 from cross_instance.rules.operations import SECOND, Instant
 from cross_instance.stores.redis import shared
 from cross_instance.testing import FakeClock

@@ -16,9 +16,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.clocks import steady_seconds
 from cross_instance.dynamic_parallelism import machine
 from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig, ParallelismChange
+from cross_instance.membership.clocks import steady_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

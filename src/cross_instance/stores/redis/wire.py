@@ -77,6 +77,7 @@ class Names:
     def __init__(self, namespace: str) -> None:
         tag = f"{{cir:{VERSION}:{namespace}}}"
         self.keys = (f"{tag}:values", f"{tag}:order", f"{tag}:tasks", f"{tag}:task-order")
+        self.feed = f"{tag}:feed"
         self._channel = f"{tag}:wake:"
 
     def keys_of(self, kind: type[Operation[Any]]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Reloading: an instance takes over what its files of settings say while it runs (`config.live`).
 
 1. Looked at with each heartbeat, by the heartbeat's thread, and by whoever asks: who takes a permit never waits for it.
+   Only where coordination is switched off, nobody beats: there a permit looks, as seldom.
 2. What has changed is told, and what of it holds only from the next start; so is what is wrong, which changes nothing.
 3. What the settings now say otherwise of an account is published until the store has it, whatever store that is.
 """
@@ -9,16 +10,17 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from cross_instance.errors import ConfigError
 from cross_instance.events import CONFIG_PROBLEM, CONFIG_RELOADED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cross_instance.config.load import Reloaded
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 MOST_NAMED = 8
 """Keys that a message names; the event's fields have all."""
@@ -27,8 +29,10 @@ MOST_NAMED = 8
 class Reloading:
     """What one membership needs to follow its settings."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, clock: Callable[[], float] = time.monotonic) -> None:
         self._membership = membership
+        self._clock = clock
+        self._noticed_at = clock()
         self._waiting: tuple[str, ...] = ()
         self._is_checked = True
         self._due: set[str] = set()
@@ -39,6 +43,14 @@ class Reloading:
         with self._looking:
             self._take()
             self._publish()
+
+    def notice(self) -> None:
+        """Take over what is new, where coordination is switched off: no heartbeat does it there, so whoever asks for a
+        permit does, as often as there would be heartbeats."""
+        with self._looking:
+            if self._clock() - self._noticed_at >= self._membership.settings.heartbeat_interval:
+                self._noticed_at = self._clock()
+                self._take()
 
     def _publish(self) -> None:
         accounts = self._membership.accounts

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cross_instance._version import __version__
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.spelling import time_text
 from cross_instance.stores.folder import describe
 
@@ -56,6 +56,11 @@ class Liveness:
         with self._usable_folder() as folder:
             self._presence.renew(self.card)
             self.machine = machine_of(folder)
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the folder is still the one in which others see it live."""
+        return self._presence.is_in_place
 
     def end(self, *, remove: bool) -> None:
         """Let go; the file goes too, unless others must still learn of this end from it."""

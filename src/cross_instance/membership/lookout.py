@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from stat import S_ISREG
 from typing import TYPE_CHECKING, NamedTuple
 
-from cross_instance.presence import SUFFIX, file_name, read_card, set_aside_if_damaged, try_lock
+from cross_instance.membership.presence import SUFFIX, file_name, read_card, set_aside_if_damaged, try_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -28,17 +28,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from cross_instance import events
-from cross_instance.clocks import ClockWatch
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced
-from cross_instance.learned import LearnedFile
-from cross_instance.presence import file_name
+from cross_instance.membership.clocks import ClockWatch
+from cross_instance.membership.learned import LearnedFile
+from cross_instance.membership.presence import file_name
 from cross_instance.rules.operations import Cancel, Fenced, Heartbeat, Settle, Snapshot, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from cross_instance.lookout import Lookout, Trace
-    from cross_instance.membership import Membership
+    from cross_instance.membership.lookout import Lookout, Trace
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import Instant, Operation, Result, World
 
 log = logging.getLogger("cross_instance")
@@ -237,13 +237,17 @@ class Pulse:
         return self._clocks.awake_for()
 
     def look(self) -> None:
-        """Find the dead of this machine, and have the store give back what they held."""
+        """Find the dead of this machine, and have the store give back what they held.
+
+        Where the folder is not the one any more in which it is seen to live, the store may be that of the one before,
+        and know nothing of who died there: that is left until it is seen there, too.
+        """
         try:
             traces = self._lookout.look()
         except OSError as error:
             self._membership.standing.note_unseen(error)
             return
-        if not traces:
+        if not traces or not self._membership.is_seen:
             return
         world = self._membership.run(Snapshot(counts=False))
         dead = self._known_dead(traces, world)

@@ -19,8 +19,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from cross_instance import events
-from cross_instance.debts import PAUSING, Debts, Loan
-from cross_instance.outage import Outage, Sight
+from cross_instance.degraded.debts import PAUSING, Debts, Loan
+from cross_instance.degraded.outage import Outage, Sight
 from cross_instance.rules.operations import (
     FOREVER,
     SECOND,
@@ -49,7 +49,7 @@ from cross_instance.rules.operations import (
 
 if TYPE_CHECKING:
     from cross_instance.errors import StoreUnavailable
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import Operation
 
 PERMITS = frozenset({Acquire, Settle, Cancel})

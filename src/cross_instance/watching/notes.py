@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from cross_instance.providers.usage import Usage
     from cross_instance.rules.operations import Outcome, Signals
 
 
@@ -19,7 +20,8 @@ class Begun(NamedTuple):
 class Ended(NamedTuple):
     """A permit was settled. `group` is its model's pattern, or "".
 
-    Instants are this process's monotonic ns, `duration` and `first_token` µs from sending.
+    Instants are this process's monotonic ns, `duration` and `first_token` µs from sending. `operation`: what was asked
+    for (`providers.requests.OPERATIONS`); `usage` None: not known.
     """
 
     account: str
@@ -32,3 +34,5 @@ class Ended(NamedTuple):
     ended_at: int
     duration: int
     first_token: int | None
+    operation: str
+    usage: Usage | None

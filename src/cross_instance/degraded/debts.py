@@ -32,7 +32,7 @@ from cross_instance.rules.operations import (
 )
 
 if TYPE_CHECKING:
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.protocol import Step
     from cross_instance.stores.base import Permit
 

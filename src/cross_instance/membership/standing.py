@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from cross_instance.events import INSTANCE_TAKEN_OVER, KEPT, PRESENCE_UNUSABLE, level_of
 
 if TYPE_CHECKING:
-    from cross_instance.degraded import Fallback
+    from cross_instance.degraded.fallback import Fallback
     from cross_instance.events import Events
     from cross_instance.rules.operations import Notice, Result
 

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cross_instance")
 
+INSTANCES = "instances"
+"""The folder of the lock files, below the runtime folder."""
 SUFFIX = ".lock"
 LONGEST_NAME = 200
 """Of an encoded id, in bytes; file systems allow 255 with the suffix."""
@@ -76,7 +78,7 @@ def instances_folder(runtime_dir: Path) -> Path:
     Raises `StoreUnavailable` where the runtime folder is not, and cannot be made, the owner's alone.
     """
     make_private(runtime_dir)
-    folder = runtime_dir / "instances"
+    folder = runtime_dir / INSTANCES
     folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
@@ -127,6 +129,11 @@ class Presence:
                 descriptor = _lock_and_write(self.path, card)
                 os.close(self._descriptor)
                 self._descriptor = descriptor
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file is still where the others look for it."""
+        return _is_at(self.path, self._descriptor)
 
     def release(self, *, remove: bool) -> None:
         """Let go. The last holder removes the file, unless others must still learn of this end from it."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from cross_instance.degraded.shares import Share, first_level, scaled_spec, shares_in
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules import records
 from cross_instance.rules.operations import (
@@ -38,7 +39,6 @@ from cross_instance.rules.operations import (
 )
 from cross_instance.rules.patterns import most_specific
 from cross_instance.rules.tables import INCARNATIONS, NODE, named
-from cross_instance.shares import Share, first_level, scaled_spec, shares_in
 from cross_instance.stores.memory import MemoryStore
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from cross_instance.rules.operations import Beaten, Heartbeat, Workload
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 NOTHING = Workload()
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cross_instance.prediction import prediction_of
+from cross_instance.rules.ledger import group_node
 from cross_instance.rules.operations import CLUSTER, SECOND, Kind, LearnedState, Source
 from cross_instance.status import Limit, Place, limits_of, place_of
 
@@ -47,6 +49,12 @@ class Explained:
     model: str
     limits: tuple[Limit, ...]
     learned: LearnedState | None
+
+    @property
+    def node(self) -> str:
+        """How the store names it."""
+        account = f"{self.provider}/{self.account}"
+        return group_node(account, self.model) if self.model else account
 
 
 def explanations(world: World | None, provider: str | None = None) -> list[Explained]:
@@ -88,13 +96,16 @@ def _lines(one: Explained) -> Iterator[tuple[str, str]]:
         yield "tokens", f"{_rate(state.tokens)} {state.token_kind.value.replace('_', ' ')}/min"
     share = state.rejected / max(1, state.granted)
     yield "requests", f"{state.granted:,} granted, {state.rejected:,} of them met 429 ({share:.2%})"
-    ten, half, hour = (share / 10_000 for share in state.shares)
-    cut = f"; the rate is cut by {state.cut / 10_000:.1f} % for it" if state.cut else ""
-    yield (
-        "429s",
-        f"{ten:.2f} % in 10 min, {half:.2f} % in 30, {hour:.2f} % in 60; risk {state.risk / 10_000:.0f} %{cut}",
-    )
-    yield "last change", f"{_when(state.changed_at)}: {REASONS.get(state.reason, state.reason)}"
+    seen = prediction_of(state)
+    ten, thirty, sixty = seen.shares
+    shares = f"{ten:.2%} in 10 min, {thirty:.2%} in 30, {sixty:.2%} in 60"
+    yield "429s", f"{shares}; risk {seen.risk:.0%}, proactive cut {seen.cut_text}"
+    yield "last change", f"{_when(state.changed_at)}: {reason_of(state)}"
+
+
+def reason_of(state: LearnedState) -> str:
+    """Why it changed last, in words."""
+    return REASONS.get(state.reason, state.reason)
 
 
 def _in_force(limit: Limit) -> str:

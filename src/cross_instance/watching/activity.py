@@ -6,9 +6,10 @@
 2. Instances that come and go, use that nears a limit and changed limits are seen in the store. One process of a machine
    looks for all (`shared_sights`), while somebody wants to know (`watch`), or when there is something to log. Who tells
    the others nothing looks for itself.
-3. What is told goes to the feed, and to the log files (`journal`) of a project that has a folder `.pi`, unless
-   `logging` is switched off; who watches reads from the feed what the others tell.
-4. How calls end is told to `health`, which answers overloads.
+3. What is told goes to the feed, to other machines by way of the server that they share (`relay`), and to the log files
+   (`journal`) of a project that has a folder `.pi`, unless `logging` is switched off; who watches reads from the feeds
+   what the others tell.
+4. How calls end is told to `health`, which answers overloads, and to who measures them (`hear_ends`).
 5. A store out of reach leaves out what would have been seen.
 """
 
@@ -23,19 +24,21 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.health import Health
-from cross_instance.journal import Journal
 from cross_instance.rules.operations import FOREVER, Outcome
-from cross_instance.shared_sights import SharedSights
-from cross_instance.sights import SEEN, label_of
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.journal import Journal
+from cross_instance.watching.relay import SEEN, RelayReader, RelayWriter, Way
+from cross_instance.watching.shared_sights import SharedSights
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cross_instance.events import Collected
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Begun, Ended
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.notes import Begun, Ended
 
 log = logging.getLogger("cross_instance")
 
@@ -71,13 +74,19 @@ class Activity:
         self._thread: threading.Thread | None = None
         self._sights = SharedSights(None, membership.glimpse)
         self._reader: FeedReader | None = None
-        self._writers: list[Journal | FeedWriter] = []
+        self._far: RelayReader | None = None
+        self._writers: list[Journal | FeedWriter | RelayWriter] = []
         self._collected: Collected | None = None
+        self._hearers: tuple[Callable[[Sequence[Ended]], object], ...] = ()
 
     @property
     def is_watched(self) -> bool:
         """Whether somebody wants to know of the others."""
         return self._watchers > 0
+
+    def held_lately(self, node: str, now: int) -> int:
+        """The most calls that were seen in flight at a node of late; 0 where nobody looked. `now`: the store's µs."""
+        return self._sights.held_lately(node, now)
 
     # --- what permits tell -----------------------------------------------------------------------------------
 
@@ -114,6 +123,7 @@ class Activity:
                     self._writers.append(Journal(project / "logs", as_json=settings.log_format == "json"))
                 if path is not None:
                     self._writers.append(FeedWriter(path))
+                    self._writers += [RelayWriter(way) for way in self._ways()]
                 self._collected = membership.events.collect(self._stir)
             if self._watchers:
                 self._read_along()
@@ -121,6 +131,14 @@ class Activity:
             name = "cross-instance-activity"
             self._thread = threading.Thread(target=self._serve, args=(stopping,), name=name, daemon=True)
             self._thread.start()
+
+    def _ways(self) -> list[Way]:
+        """How events pass between machines: one way, or none where the store is this machine's."""
+        membership = self._membership
+        feed = membership.store.feed
+        if feed is None:
+            return []
+        return [Way(feed, lambda: membership.machine, membership.in_turn, lambda: membership.is_cut_off)]
 
     def _feed_path(self) -> Path | None:
         """Where the instances of the store meet; None for a store that only this process can have."""
@@ -142,6 +160,12 @@ class Activity:
         if self._reader is None and path is not None:
             with suppress(OSError):
                 self._reader = FeedReader(path)
+            self._far = next((RelayReader(way) for way in self._ways()), None)
+
+    def hear_ends(self, hearer: Callable[[Sequence[Ended]], object]) -> None:
+        """Have a function called with the calls that have ended since the last time, in the thread that takes notes."""
+        with self._lock:
+            self._hearers = (*self._hearers, hearer)
 
     def unwatch(self) -> None:
         """He does not any more."""
@@ -156,6 +180,7 @@ class Activity:
 
     def _read_no_more(self) -> None:
         """With the lock held."""
+        self._far = None
         with self._reading:
             reader, self._reader = self._reader, None
             if reader is not None:
@@ -233,6 +258,8 @@ class Activity:
             told = self._collected.take()
             for writer in self._writers:
                 writer.write(told)
+        for hearer in self._hearers if ended else ():
+            hearer(ended)
 
     def _tell_seen(self) -> None:
         news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None
@@ -248,6 +275,10 @@ class Activity:
             for event in () if self._reader is None else self._reader.read():
                 if event.instance_id != told.instance_id and (self._shares or event.kind not in SEEN):
                     told.relay(event)
+        far = self._far
+        for event in () if far is None else far.read():
+            if event.kind not in SEEN:
+                told.relay(event)
 
     def _tell_granted(self, counts: Counter[str]) -> None:
         for account, count in counts.items():

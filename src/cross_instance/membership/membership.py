@@ -19,17 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
-from cross_instance.accounts import Accounts
-from cross_instance.activity import Activity
 from cross_instance.config import NO_EFFECT
-from cross_instance.degraded import Fallback
+from cross_instance.degraded.fallback import Fallback
+from cross_instance.degraded.steady import SteadyStore
 from cross_instance.errors import CrossInstanceError, DuplicateInstance, InstanceFenced, StoreUnavailable
 from cross_instance.events import Events
-from cross_instance.heartbeat import Pulse
-from cross_instance.liveness import Liveness, card_of
-from cross_instance.lookout import Lookout
+from cross_instance.membership.accounts import Accounts
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.liveness import Liveness, card_of
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.reloading import Reloading
+from cross_instance.membership.standing import Standing
+from cross_instance.membership.workload import OwnWork
 from cross_instance.protocol import Rejoins
-from cross_instance.reloading import Reloading
 from cross_instance.rules.operations import (
     CLUSTER,
     FOREVER,
@@ -43,13 +45,12 @@ from cross_instance.rules.operations import (
     Result,
     Snapshot,
 )
-from cross_instance.standing import Standing
-from cross_instance.steady import SteadyStore
 from cross_instance.waiting import LongWaits
-from cross_instance.workload import OwnWork
+from cross_instance.watching.activity import Activity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from cross_instance.config import LiveSettings, Settings
     from cross_instance.rules.operations import Operation, World
@@ -207,6 +208,12 @@ class Membership:
         liveness = self._liveness
         return "" if liveness is None else liveness.machine
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether the folder of lock files is still the one in which it is seen to live."""
+        liveness = self._liveness
+        return liveness is not None and liveness.is_seen
+
     def keep_presence(self) -> None:
         """Be seen to live by the processes of this machine.
 
@@ -334,13 +341,22 @@ class Membership:
 
     def look(self) -> World:
         """Look at the store, in turn with the heartbeat thread. Raises `StoreUnavailable`."""
-        pulse = self._pulse
-        with nullcontext() if pulse is None else pulse.working:
+        with self.in_turn():
             return self.run(Snapshot(counts=False))
+
+    def in_turn(self) -> AbstractContextManager[object]:
+        """Held by who asks the store beside the heartbeat thread: one connection is enough for both."""
+        pulse = self._pulse
+        return nullcontext() if pulse is None else pulse.working
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it is known that the store cannot be reached."""
+        return self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation)
 
     def glimpse(self) -> World | None:
         """The same; None where the store is out of reach, which is noted: who leaves waits for that once at most."""
-        if self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation):
+        if self.is_cut_off:
             return None
         try:
             return self.look()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cross_instance.config import LiveSettings
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 
 class Identity(NamedTuple):

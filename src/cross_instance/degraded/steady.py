@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
-from cross_instance.degraded import PERMITS
+from cross_instance.degraded.fallback import PERMITS
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
 
 if TYPE_CHECKING:
-    from cross_instance.degraded import Fallback
+    from cross_instance.degraded.fallback import Fallback
     from cross_instance.rules.operations import Operation, Wake
-    from cross_instance.stores.base import AsyncStore, Permit, Store
+    from cross_instance.stores.base import AsyncStore, Feed, Permit, Store
 
 R = TypeVar("R", bound=Result)
 StoreT = TypeVar("StoreT", bound="Store | AsyncStore")
@@ -59,6 +59,11 @@ class _Steady(Generic[StoreT]):
 
 class SteadyStore(_Steady["Store"]):
     """A `Store` that goes on with its instance's last fair share."""
+
+    @property
+    def feed(self) -> Feed | None:
+        """Where instances of other machines hear what is told; None: the store is one machine's."""
+        return getattr(self._store, "feed", None)
 
     def run(self, op: Operation[R], /) -> R:
         """Decide one operation; see `Store.run`. Raises `StoreUnavailable` where the share does not allow it."""

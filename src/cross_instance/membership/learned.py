@@ -19,7 +19,7 @@ from cross_instance.rules.operations import Fenced, Keep, Snapshot, Unlearn
 from cross_instance.status import learned_of
 
 if TYPE_CHECKING:
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 log = logging.getLogger("cross_instance")
 

@@ -17,7 +17,7 @@ from cross_instance.status import place_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import NodeState, World
 
 MOST_NODES = 200

@@ -4,7 +4,7 @@
 2. Who reads along costs the store nothing, and slows nobody. A file of `LONGEST` bytes is moved aside; one such file is
    kept, and read to its end by who was at it.
 3. Events hold no keys; the files are their owner's alone. What cannot be written is left out, and told once.
-4. Instances of other machines are not in it, but what is seen of them in the store is (`shared_sights`).
+4. Instances of other machines are not in it (`relay`), but what is seen of them in the store is (`shared_sights`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cross_instance.events import Event
-from cross_instance.shared_file import Reader, SharedFile
 from cross_instance.spelling import camel
+from cross_instance.watching.shared_file import Reader, SharedFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -18,20 +18,26 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from cross_instance.shared_file import let_go
-from cross_instance.sights import Sights, usage_of
+from cross_instance.rules.operations import SECOND
+from cross_instance.watching.shared_file import let_go
+from cross_instance.watching.sights import Sights, usage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from cross_instance.rules.operations import World
-    from cross_instance.sights import News, Usage
+    from cross_instance.watching.sights import News, Usage
+
+    Held = tuple[int, dict[str, int]]
+    """When it was seen (the store's µs), and the calls in flight at each node."""
 
 EVERY = 0.9
 """Seconds between two looks, at least: somewhat less than between two ticks of who wants to look."""
 LOOKS = 100
 """Looks are this many times longer apart than one takes."""
+LATELY = 3 * SECOND
+"""µs for which what was seen in flight counts."""
 LASTS = 60.0
 """Seconds after it was due from which on a look is the first again, and that one can at most be put off."""
 
@@ -44,6 +50,7 @@ class SharedSights:
 
     def __init__(self, path: Path | None, look: Callable[[], World | None]) -> None:
         self.usage: dict[str, Usage] = {}
+        self._held: list[Held] = []
         self._path = path
         self._look = look
         self._own: dict[str, Any] = {}
@@ -56,6 +63,11 @@ class SharedSights:
             return self._news(self._look_now()) if is_due else None
         except OSError:  # what was seen cannot be written: without that, everybody would look
             return []
+
+    def held_lately(self, node: str, now: int) -> int:
+        """The most calls that were seen in flight at a node in the last two looks, none older than `LATELY`; `now`: the
+        store's µs."""
+        return max((held.get(node, 0) for at, held in self._held if now - at <= LATELY), default=0)
 
     def _claim(self) -> bool:
         """Whether a look is due, and nobody else takes it."""
@@ -78,9 +90,13 @@ class SharedSights:
             sights = _sights(seen.get("sights"))
             news = sights.look(world)
             self.usage = usage_of(world)
+            self._held = [
+                *self._held[-1:],
+                (world.at.mono, {node.node: node.held for node in world.nodes if node.held}),
+            ]
             apart = max(EVERY if self._path else 0.0, LOOKS * took)
             seen |= {"at": world.at.mono, "due": time.monotonic() + min(apart, LASTS)}
-            seen |= {"sights": sights.state(), "usage": self.usage}
+            seen |= {"sights": sights.state(), "usage": self.usage, "held": self._held}
         return news
 
     @contextmanager
@@ -91,12 +107,12 @@ class SharedSights:
             return
         lock = self._locked()
         if lock is None:
-            self._take_usage(self._read())
+            self._take(self._read())
             yield None
             return
         try:
             seen = self._read()
-            self._take_usage(seen)
+            self._take(seen)
             before = json.dumps(seen)
             yield seen
             after = json.dumps(seen)
@@ -135,9 +151,11 @@ class SharedSights:
             file.write(text)
         os.replace(new, self._path)  # noqa: PTH105 - beside `os.open`
 
-    def _take_usage(self, seen: dict[str, Any]) -> None:
+    def _take(self, seen: dict[str, Any]) -> None:
+        """Know what whoever looked last has seen."""
         with suppress(ValueError, TypeError, AttributeError):
             self.usage = {account: (used, amount) for account, (used, amount) in seen.get("usage", {}).items()}
+            self._held = [(int(at), dict(held)) for at, held in seen.get("held", ())]
 
 
 def _is_recent(seen: dict[str, Any]) -> bool:

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cross_instance import events
-from cross_instance.shared_file import LONGEST, SharedFile
-from cross_instance.sights import label_of
 from cross_instance.spelling import printable
+from cross_instance.watching.shared_file import LONGEST, SharedFile
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -212,7 +212,7 @@ class Activity:
         tick_at = time.monotonic()
         while not stopping.is_set():
             self._rest(stopping, tick_at)
-            self._relay()
+            self._safely(self._relay)
             if time.monotonic() >= tick_at:
                 self._safely()
                 tick_at = time.monotonic() + EVERY
@@ -237,10 +237,11 @@ class Activity:
 
     # --- a tick ----------------------------------------------------------------------------------------------
 
-    def _safely(self) -> None:
+    def _safely(self, duty: Callable[[], None] | None = None) -> None:
+        """Do something, else a tick, whatever it meets."""
         try:
             with self._ticking:
-                self.tick()
+                (duty or self.tick)()
         except Exception:
             log.exception("the activity of %s met an unexpected error", self._membership.instance_id)
 

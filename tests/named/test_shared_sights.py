@@ -57,6 +57,19 @@ def test_one_looks_and_the_other_reads_what_it_saw(tmp_path: Path, hands: list[f
     assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "events").iterdir()] == [0o600, 0o600]
 
 
+def test_who_was_seen_by_anothers_look_needs_none(tmp_path: Path, hands: list[float]) -> None:
+    store = Store(at(1, 7, "a"), at(2, 9, "a", "b"))
+    one, other = two(tmp_path / "x.seen", store)
+    noted = hands[0]
+    assert one.look(noted) == []
+    assert other.look(noted) == []
+    assert other.look(noted + 0.1) is None, "that was after the look"
+    hands[0] += 1
+    assert [kind for kind, _, _ in one.look(noted) or []] == ["instance-connected"], "a look that is due is taken"
+    assert other.look(noted + 0.1) == []
+    assert store.looks == 2
+
+
 def test_a_warning_is_told_once_whoever_looks(tmp_path: Path, hands: list[float]) -> None:
     store = Store(*(at(moment, used) for moment, used in enumerate((70, 85, 90, 95, 60, 85))))
     both, told = two(tmp_path / "x.seen", store), list[int]()

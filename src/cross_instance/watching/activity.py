@@ -28,9 +28,9 @@ from cross_instance.health import Health
 from cross_instance.rules.operations import FOREVER, Outcome
 from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
 from cross_instance.watching.journal import Journal
-from cross_instance.watching.relay import SEEN, RelayReader, RelayWriter, Way
+from cross_instance.watching.relay import RelayReader, RelayWriter, Way
 from cross_instance.watching.shared_sights import SharedSights
-from cross_instance.watching.sights import label_of
+from cross_instance.watching.sights import SEEN, label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +66,7 @@ class Activity:
         self._ended: deque[Ended] = deque(maxlen=MOST_NOTES)
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._dozing = False
-        self._unseen = False
+        self._unseen: float | None = None
         self._watchers = 0
         self._joined = False
         self._shares = True
@@ -229,7 +229,7 @@ class Activity:
             self._dozing = False
             return
         with suppress(Empty):
-            self._bell.get(timeout=EVERY if self._unseen else self.health.patience())
+            self._bell.get(timeout=self.health.patience() if self._unseen is None else EVERY)
         self._dozing = False
 
     def _has_notes(self) -> bool:
@@ -249,7 +249,8 @@ class Activity:
         """Tell what was noted and what is seen, answer overloads, and write what was told."""
         begun, ended = _taken(self._begun), _taken(self._ended)
         if self._collected is not None or self._watchers:
-            self._unseen = self._unseen or bool(begun or ended or self._watchers)
+            if begun or ended or self._watchers:
+                self._unseen = time.monotonic()
             self._tell_seen()
             self._tell_granted(Counter(note.account for note in begun))
             rejected = (note for note in ended if note.outcome is Outcome.REJECTED)
@@ -263,9 +264,11 @@ class Activity:
             hearer(ended)
 
     def _tell_seen(self) -> None:
-        news = self._sights.look(last=self._stopping.is_set()) if self._unseen else None
+        if self._unseen is None:
+            return
+        news = self._sights.look(self._unseen, last=self._stopping.is_set())
         if news is not None:
-            self._unseen = False
+            self._unseen = None
             for kind, message, fields in news:
                 self._tell(kind, message, **fields)
 

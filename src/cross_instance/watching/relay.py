@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from cross_instance import events
 from cross_instance.errors import CrossInstanceError
 from cross_instance.watching.feed import of_line, to_line
+from cross_instance.watching.sights import SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,11 +41,6 @@ LONGEST = 8_192
 """Characters of one entry; a single event that is longer is left out."""
 SAME_FOR = 20.0
 """Seconds between warnings for one account, within which they are one."""
-
-SEEN = frozenset(
-    {events.INSTANCE_CONNECTED, events.INSTANCE_DISCONNECTED, events.RATE_LIMIT_WARNING, events.LIMIT_CHANGED}
-)
-"""The kinds of events that are seen in the store."""
 
 
 class Way(NamedTuple):

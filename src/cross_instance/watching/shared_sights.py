@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -51,18 +52,23 @@ class SharedSights:
     def __init__(self, path: Path | None, look: Callable[[], World | None]) -> None:
         self.usage: dict[str, Usage] = {}
         self._held: list[Held] = []
+        self._begun = self._looked_at = -math.inf
         self._path = path
         self._look = look
         self._own: dict[str, Any] = {}
 
-    def look(self, *, last: bool = False) -> list[News] | None:
-        """Look, and tell what is new; None: it is not due. `last`: of an instance that leaves; nobody looks later, if
-        only it does."""
+    def look(self, since: float = math.inf, *, last: bool = False) -> list[News] | None:
+        """Look, and tell what is new; None: it is not due.
+
+        `since`: a look that was begun at this instant (monotonic) or later does as well, whoever took it: nothing is
+        new then. `last`: of an instance that leaves; nobody looks later, if only it does.
+        """
         try:
-            is_due = (last and self._path is None) or self._claim()
-            return self._news(self._look_now()) if is_due else None
+            if (last and self._path is None) or self._claim():
+                return self._news(self._look_now())
         except OSError:  # what was seen cannot be written: without that, everybody would look
             return []
+        return [] if self._begun >= since else None
 
     def held_lately(self, node: str, now: int) -> int:
         """The most calls that were seen in flight at a node in the last two looks, none older than `LATELY`; `now`: the
@@ -79,8 +85,8 @@ class SharedSights:
 
     def _look_now(self) -> tuple[World | None, float]:
         """The store, and how long it took to look at it."""
-        begun = time.monotonic()
-        return self._look(), time.monotonic() - begun
+        self._looked_at = time.monotonic()
+        return self._look(), time.monotonic() - self._looked_at
 
     def _news(self, looked: tuple[World | None, float]) -> list[News]:
         world, took = looked
@@ -96,7 +102,8 @@ class SharedSights:
             ]
             apart = max(EVERY if self._path else 0.0, LOOKS * took)
             seen |= {"at": world.at.mono, "due": time.monotonic() + min(apart, LASTS)}
-            seen |= {"sights": sights.state(), "usage": self.usage, "held": self._held}
+            seen |= {"sights": sights.state(), "usage": self.usage, "held": self._held, "begun": self._looked_at}
+            self._begun = self._looked_at
         return news
 
     @contextmanager
@@ -154,6 +161,7 @@ class SharedSights:
     def _take(self, seen: dict[str, Any]) -> None:
         """Know what whoever looked last has seen."""
         with suppress(ValueError, TypeError, AttributeError):
+            self._begun = float(seen.get("begun", -math.inf))
             self.usage = {account: (used, amount) for account, (used, amount) in seen.get("usage", {}).items()}
             self._held = [(int(at), dict(held)) for at, held in seen.get("held", ())]
 

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 WARN_FROM = 0.8
 CALM_BELOW = 0.7
 
+SEEN = frozenset(
+    {events.INSTANCE_CONNECTED, events.INSTANCE_DISCONNECTED, events.RATE_LIMIT_WARNING, events.LIMIT_CHANGED}
+)
+"""The kinds of what is new."""
+
 Usage = tuple[int, int | None]
 News = tuple[str, str, dict[str, Any]]
 """The kind of an event, its message and its fields."""

@@ -290,6 +290,26 @@ def test_a_child_forked_while_the_feed_is_read_can_end_what_it_has_of_its_parent
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
+def test_what_fails_in_passing_on_an_event_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
+
+    def fail(event: Event) -> None:
+        heard.put(event)
+        raise RuntimeError("odd")
+
+    with Runtime("one", settings=settings) as one, Runtime("two", settings=settings) as two:
+        one.subscribe(heard.put, everyone=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(one._membership.events, "relay", fail)
+            two._membership.events.tell("first", "")
+            heard_of(heard, kind="first", instance_id="two")
+        two._membership.events.tell("second", "")
+        heard_of(heard, kind="second", instance_id="two")
+    assert "unexpected error" in caplog.text
+
+
 def test_a_subscription_that_was_ended_is_not_kept(tmp_path: Path) -> None:
     with Runtime("one", store=Timeline(), settings=settings_in(tmp_path)) as runtime:
         for _ in range(10):

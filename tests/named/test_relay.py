@@ -204,3 +204,18 @@ def test_what_several_machines_see_passes_once() -> None:
     assert once.is_news(seen(kinds.RATE_LIMIT_WARNING, 1.0, account="other"))
     assert once.is_news(event(1))
     assert once.is_news(event(1))
+
+
+def test_entries_of_another_form_end_nothing(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    heard = SimpleQueue[str]()
+    with (
+        Runtime("one", settings=settings_at(server, tmp_path / "one")) as one,
+        Runtime("two", settings=settings_at(server, tmp_path / "two")) as two,
+        feed_at(server) as feed,
+        server.client() as client,
+    ):
+        one.subscribe(lambda event: heard.put(event.kind) if event.kind == "odd" else None, everyone=True)
+        client.xadd(feed._shared.feed_key, {"a": "form that comes later"})
+        two._membership.events.tell("odd", "")
+        assert heard.get(timeout=DEADLINE) == "odd"
+    assert "unexpected error" not in caplog.text

@@ -117,7 +117,10 @@ def test_who_does_not_get_the_file_does_without(tmp_path: Path, hands: list[floa
     assert other.look() == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"due": "soon"}', '{"due": 1000.0, "sights": [1], "usage": 7}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"due": "soon"}', '{"due": 1000.0, "at": "long ago"}', '{"due": 1000.0, "sights": [1], "usage": 7}'],
+)
 def test_a_damaged_file_is_begun_anew(tmp_path: Path, hands: list[float], text: str) -> None:
     (tmp_path / "x.seen").write_text(text)
     store = Store(at(1), at(2))

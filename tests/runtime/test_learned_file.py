@@ -148,3 +148,29 @@ def test_who_leaves_a_store_that_is_out_of_reach_does_not_wait_for_it_again_and_
         runtime.close()
         timeline.before = lambda name: None
     assert (asked.count("Snapshot"), asked.count("Leave")) == (0, 1)
+
+
+def test_two_instances_of_a_process_show_it_side_by_side(
+    timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".pi").mkdir()
+    settings = settings_in(tmp_path)
+    with (
+        Runtime("one", store=timeline, settings=settings) as one,
+        Runtime("two", store=timeline, settings=settings) as two,
+    ):
+        first, second = LearnedFile(one._membership), LearnedFile(two._membership)
+        write, begun = type(first.path).write_text, list[str]()
+
+        def interrupted(path: Path, text: str, **how: str) -> int:
+            written = write(path, text, **how)
+            begun.append(path.name)
+            if len(begun) == 1:
+                second._show({"acme/default": {}})
+            return written
+
+        monkeypatch.setattr(type(first.path), "write_text", interrupted)
+        first._show({"acme/default": {}})
+    assert first._written
+    assert second._written
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]

@@ -85,7 +85,7 @@ class LearnedFile:
     def _show(self, learned: dict[str, Any]) -> None:
         if not learned:
             return
-        new = self.path.with_name(f"{NAME}.{os.getpid()}.new")
+        new = self.path.with_name(f"{NAME}.{os.getpid()}.{id(self):x}.new")
         try:
             self.path.parent.mkdir(exist_ok=True)
             new.write_text(json.dumps({"version": 1, "limits": learned}, indent=2) + "\n", encoding="utf-8")

@@ -349,9 +349,14 @@ class Membership:
         pulse = self._pulse
         return nullcontext() if pulse is None else pulse.working
 
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether it is known that the store cannot be reached."""
+        return self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation)
+
     def glimpse(self) -> World | None:
         """The same; None where the store is out of reach, which is noted: who leaves waits for that once at most."""
-        if self.fallback.outage is not None or (self.standing.trouble is not None and not self.incarnation):
+        if self.is_cut_off:
             return None
         try:
             return self.look()

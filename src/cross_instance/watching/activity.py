@@ -135,10 +135,10 @@ class Activity:
     def _ways(self) -> list[Way]:
         """How events pass between machines: one way, or none where the store is this machine's."""
         membership = self._membership
-        feed, outages = membership.store.feed, membership.fallback
+        feed = membership.store.feed
         if feed is None:
             return []
-        return [Way(feed, lambda: membership.machine, membership.in_turn, lambda: outages.outage is not None)]
+        return [Way(feed, lambda: membership.machine, membership.in_turn, lambda: membership.is_cut_off)]
 
     def _feed_path(self) -> Path | None:
         """Where the instances of the store meet; None for a store that only this process can have."""
@@ -212,7 +212,7 @@ class Activity:
         tick_at = time.monotonic()
         while not stopping.is_set():
             self._rest(stopping, tick_at)
-            self._relay()
+            self._safely(self._relay)
             if time.monotonic() >= tick_at:
                 self._safely()
                 tick_at = time.monotonic() + EVERY
@@ -237,10 +237,11 @@ class Activity:
 
     # --- a tick ----------------------------------------------------------------------------------------------
 
-    def _safely(self) -> None:
+    def _safely(self, duty: Callable[[], None] | None = None) -> None:
+        """Do something, else a tick, whatever it meets."""
         try:
             with self._ticking:
-                self.tick()
+                (duty or self.tick)()
         except Exception:
             log.exception("the activity of %s met an unexpected error", self._membership.instance_id)
 

@@ -168,8 +168,8 @@ class SharedSights:
 
 def _is_recent(seen: dict[str, Any]) -> bool:
     """Whether it is of this boot and not too long ago: the clock begins anew with each boot."""
-    due = seen.get("due")
-    return isinstance(due, float) and abs(due - time.monotonic()) <= LASTS
+    due, at = seen.get("due"), seen.get("at", 0)
+    return isinstance(due, float) and isinstance(at, int) and abs(due - time.monotonic()) <= LASTS
 
 
 def _sights(seen: Any) -> Sights:

@@ -46,7 +46,12 @@ class ServerFeed:
     def read(self, after: str) -> Told:
         """See `Feed.read`."""
         entries = self._call(pack("XRANGE", self._shared.feed_key, after, "+", "COUNT", AT_ONCE))
-        found = [(fields[1].decode(), fields[3].split(b"\n")) for _, fields in entries]
+        known = (dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in entries)
+        found = [
+            (of[b"from"].decode(errors="replace"), of[b"lines"].split(b"\n"))
+            for of in known
+            if of.keys() >= {b"from", b"lines"}  # what another version adds is not for this one
+        ]
         return Told(f"({entries[-1][0].decode()}" if entries else after, found)
 
     def beginning(self) -> str:

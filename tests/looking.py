@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 DEADLINE = 40.0
 """Seconds until a test gives up."""
+PAUSE = 0.001
+"""Seconds between two looks: who is waited for needs the processor, and the store, too."""
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -21,6 +23,7 @@ def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
+        time.sleep(PAUSE)
 
 
 def names(runtime: Runtime) -> list[str]:

@@ -16,9 +16,9 @@ from cross_instance import events
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from cross_instance.activity import Activity
     from cross_instance.events import Event, Subscription
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.activity import Activity
 
     OnWarning = Callable[[str, float], Awaitable[object] | object]
     OnInstance = Callable[[str], Awaitable[object] | object]
@@ -39,6 +39,11 @@ class WatchingSubscription:
     def dropped(self) -> int:
         """Events lost because the callbacks did not keep up."""
         return self._subscription.dropped
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was ended."""
+        return self._subscription.is_over
 
     def close(self) -> None:
         """End it. May be called twice."""
@@ -61,7 +66,7 @@ class CoordinatorEvents:
     """What a runtime offers of these events."""
 
     _membership: Membership
-    _subscriptions: list[Any]
+    _subscriptions: list[Subscription]
     _awaits = False
 
     def subscribe_coordinator_events(
@@ -99,7 +104,7 @@ class CoordinatorEvents:
             else told.subscribe(lambda event: _run(dispatch(event)), everyone=True)
         )
         subscription = WatchingSubscription(subscribed, self._membership.activity)
-        self._subscriptions.append(subscription)
+        keep(self._subscriptions, subscription)
         return subscription
 
 
@@ -129,6 +134,12 @@ def subscribe_coordinator_events(
         on_instance_connected=on_instance_connected,
         on_instance_disconnected=on_instance_disconnected,
     )
+
+
+def keep(subscriptions: list[Subscription], subscription: Subscription) -> None:
+    """Remember a subscription, to be ended with its runtime; those that were ended before are forgotten."""
+    subscriptions[:] = [one for one in subscriptions if not one.is_over]
+    subscriptions.append(subscription)
 
 
 async def _itself(subscription: WatchingSubscription) -> WatchingSubscription:

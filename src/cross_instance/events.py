@@ -128,6 +128,10 @@ class Subscription(Protocol):
     def dropped(self) -> int:
         """Events lost because the subscriber did not keep up."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it was ended."""
+
     def close(self) -> None:
         """End it; what was told before still arrives, while the subscriber's loop runs. May be called twice."""
 
@@ -147,6 +151,11 @@ class _Subscription(ABC):
     def __init__(self, events: Events) -> None:
         self.dropped = 0
         self._events = events
+
+    @property
+    def is_over(self) -> bool:
+        """See `Subscription.is_over`."""
+        return not self._events.has(self)
 
     def close(self) -> None:
         """See `Subscription.close`."""
@@ -190,7 +199,7 @@ class _InThread(_Subscription):
         while (event := self._pending.get()) is not None:
             try:
                 self._callback(event)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
                 log.exception("a subscriber failed on the event %s", event.kind)
 
 
@@ -236,6 +245,10 @@ class _InLoop(_Subscription):
             result = self._callback(event)
             if inspect.isawaitable(result):
                 await result
+        except asyncio.CancelledError:
+            if self._task.cancelling():  # the loop ends, and not only what the callback waited for
+                raise
+            log.exception("a subscriber failed on the event %s", event.kind)
         except Exception:
             log.exception("a subscriber failed on the event %s", event.kind)
 
@@ -332,6 +345,10 @@ class Events:
             known = subscription in self._subscriptions
             self._subscriptions = tuple(one for one in self._subscriptions if one is not subscription)
         return known
+
+    def has(self, subscription: _Subscription) -> bool:
+        """Whether a subscriber is told."""
+        return subscription in self._subscriptions
 
     def become_child(self, instance_id: str) -> None:
         """Be a forked child's: its threads and loops do not exist here."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cross_instance.dynamic_parallelism.models import ErrorType
-    from cross_instance.membership import Membership
-    from cross_instance.notes import Begun, Ended
+    from cross_instance.membership.membership import Membership
+    from cross_instance.watching.notes import Begun, Ended
 
     Model = tuple[str, str]
 

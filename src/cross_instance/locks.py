@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from types import TracebackType
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import Locked
     from cross_instance.runtime import AsyncRuntime, Runtime
 

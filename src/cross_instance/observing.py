@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from cross_instance.coordinator_events import WatchingSubscription
+from cross_instance.coordinator_events import WatchingSubscription, keep
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Snapshot
 from cross_instance.status import instance_status, limits_of, status_of
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cross_instance.events import Event, Subscription
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import World
     from cross_instance.runtime import AsyncRuntime, Runtime
     from cross_instance.status import Limit, Status
@@ -33,7 +33,7 @@ class _Observing:
     def _subscribed(self, subscription: Subscription, everyone: bool) -> Subscription:
         if everyone:
             subscription = WatchingSubscription(subscription, self._membership.activity)
-        self._subscriptions.append(subscription)
+        keep(self._subscriptions, subscription)
         return subscription
 
     def _end_subscriptions(self) -> None:
@@ -60,7 +60,7 @@ class Observing(_Observing):
         """Have a function called with each event (`cross_instance.events`), in a thread of its own, until `close`.
 
         `everyone`: also with what is told in passing, such as grants, and with what the other instances of the store
-        tell on this machine, within about a second.
+        tell, within about a second or two.
         """
         subscription = self._membership.events.subscribe(callback, everyone=everyone)
         return self._subscribed(subscription, everyone)

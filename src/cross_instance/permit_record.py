@@ -15,16 +15,17 @@ from random import getrandbits
 from typing import TYPE_CHECKING
 
 from cross_instance.errors import StoreUnavailable
-from cross_instance.notes import Begun, Ended
+from cross_instance.providers.requests import OPERATIONS, OTHER
 from cross_instance.providers.signals import outcome_of, read_signals
 from cross_instance.providers.tokens import charged
 from cross_instance.rules.checks import is_storable
 from cross_instance.rules.operations import FOREVER, NO_SIGNALS, SECOND, Acquire, Cancel, Granted, Outcome, Settle
+from cross_instance.watching.notes import Begun, Ended
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.providers.tokens import Usage
     from cross_instance.rules.operations import Costs, Priority, Result, Signals
     from cross_instance.runtime import AsyncRuntime, Runtime
@@ -44,9 +45,11 @@ class PermitRecord:
         "_first_token",
         "_granted_ns",
         "_late",
+        "_operation",
         "_outcome",
         "_sent_ns",
         "_signals",
+        "_tokens",
         "_usage",
         "account",
         "costs",
@@ -97,6 +100,8 @@ class PermitRecord:
         self._usage: Costs | None = None
         self._signals = NO_SIGNALS
         self._first_token: int | None = None
+        self._operation = OTHER
+        self._tokens: Usage | None = None
 
     def sent(self) -> None:
         """The request goes out now: durations count from here."""
@@ -113,15 +118,17 @@ class PermitRecord:
         outcome: Outcome | str | None = None,
         signals: Signals | None = None,
         first_token: float | None = None,
+        operation: str | None = None,
     ) -> None:
         """Record how the request went; the end of the permit tells the store. Later calls add to earlier ones.
 
         `status`, `headers` and the first bytes of an error's `body` are read for what the provider says about
         its limits, unless `signals` holds that already; `outcome` overrides what they mean: "ignored" says that the
         request was never sent and costs nothing. `usage`: the tokens really used. `first_token`: seconds from
-        sending to the first token. Raises `ValueError` for an outcome that does not exist and a time that cannot
-        be, `RuntimeError` after the permit was closed. Token counts that cannot be (negative, beyond 2^30) are taken
-        as unknown.
+        sending to the first token. `operation`: what was asked for, for metrics: "chat", "text_completion",
+        "embeddings", "generate_content" or, if nothing is said, "other". Raises `ValueError` for an outcome or
+        operation that does not exist and a time that cannot be, `RuntimeError` after the permit was closed. Token
+        counts that cannot be (negative, beyond 2^30) are taken as unknown.
         """
         if self.state is CLOSED:
             raise RuntimeError("the permit is closed: settle it before")
@@ -135,11 +142,13 @@ class PermitRecord:
             self._outcome = Outcome(outcome)
         if usage is not None:
             used = charged(self.provider, usage, self.model)
-            self._usage = used if is_storable(used) else None
+            self._usage, self._tokens = (used, usage) if is_storable(used) else (None, None)
         if first_token is not None:
             if not 0 <= first_token <= FOREVER / SECOND:
                 raise ValueError(f"first_token is a number of seconds, not {first_token}")
             self._first_token = round(first_token * SECOND)
+        if operation is not None:
+            self._operation = _known(operation)
 
     # --- what the protocol asks for (`Request`) --------------------------------------------------------------
 
@@ -197,12 +206,15 @@ class PermitRecord:
     def _end(self, error: BaseException | None) -> Settle | None:
         """Close; what the store is to be told. None where it knows nothing of this permit, or no longer."""
         held, self.state = self.state is HELD, CLOSED
-        if not held or not self._is_known():
+        if not held or not self.incarnation:
             return None
         now = time.monotonic_ns()
         sent = self._sent_ns or self._granted_ns
         outcome = self._outcome or self._unsettled(error)
-        self._note_end(outcome, now, (now - sent) // 1000)
+        if self.incarnation >= self.membership.activity.since:
+            self._note_end(outcome, now, (now - sent) // 1000)
+        if not self._is_known():
+            return None
         return Settle(
             self.incarnation,
             self.seq,
@@ -219,9 +231,21 @@ class PermitRecord:
         question = self.question
         assert question is not None
         account, group, granted_at = question.account, question.group, self._granted_ns
-        signals, first_token = self._signals, self._first_token
         self.membership.activity.ended(
-            Ended(account, group, self.provider, self.model, outcome, signals, granted_at, now, duration, first_token)
+            Ended(
+                account,
+                group,
+                self.provider,
+                self.model,
+                outcome,
+                self._signals,
+                granted_at,
+                now,
+                duration,
+                self._first_token,
+                self._operation,
+                self._tokens,
+            )
         )
 
     def _unsettled(self, error: BaseException | None) -> Outcome:
@@ -275,3 +299,9 @@ class PermitRecord:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} for {self.provider}/{self.model}: {self.state}>"
+
+
+def _known(operation: str) -> str:
+    if operation not in OPERATIONS:
+        raise ValueError(f"operation is one of {', '.join(OPERATIONS)}, not {operation!r}")
+    return operation

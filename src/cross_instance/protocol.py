@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from cross_instance.accounts import account_key
 from cross_instance.errors import InstanceFenced
+from cross_instance.membership.accounts import account_key
 from cross_instance.refusals import refusal, too_late
 from cross_instance.rules.operations import (
     FOREVER,
@@ -35,7 +35,7 @@ from cross_instance.rules.operations import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 MAX_REJOINS = 3
 """How often in a row an instance may be removed between joining and asking before it gives up."""

@@ -8,7 +8,8 @@
 1. `permit` only describes a request; entering it asks the store (`permits`, by the steps of `protocol`).
 2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
    thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
-3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so.
+3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; it joins once its files
+   switch it on.
 4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice. What else they offer is theirs
    from `observing`, `locks` and `tasks.methods`.
 """
@@ -32,15 +33,15 @@ from cross_instance.config import (
     without_password,
 )
 from cross_instance.coordinator_events import AsyncCoordinatorEvents, CoordinatorEvents
+from cross_instance.degraded.steady import AsyncSteadyStore
 from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
-from cross_instance.membership import Membership
+from cross_instance.membership.membership import Membership
+from cross_instance.membership.process import Identity, make_instance_id, share
 from cross_instance.observing import AsyncObserving, Observing
 from cross_instance.permits import AsyncPermit, Permit
-from cross_instance.process import Identity, make_instance_id, share
 from cross_instance.providers.tokens import Calibration
 from cross_instance.rules.operations import Result
-from cross_instance.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store, open_store
 from cross_instance.tasks.context import fence
 from cross_instance.tasks.methods import AsyncTaskMethods, TaskMethods
@@ -179,6 +180,8 @@ class _Runtime(Generic[PermitT]):
         """Whether there is something to join. Raises `RuntimeError` after `close`."""
         if self._closed:
             raise RuntimeError("this runtime is closed")
+        if not self.settings.enabled:
+            self._membership.reloading.notice()
         return self.settings.enabled
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from cross_instance.config import Settings
     from cross_instance.events import Event
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import FlowState, InstanceState, LimitSpec, NodeState, World
 
 NOBODY = "No instance is connected."

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from cross_instance import events
-from cross_instance.accounts import account_key
+from cross_instance.membership.accounts import account_key
 from cross_instance.rules.operations import SECOND
-from cross_instance.sights import label_of
+from cross_instance.watching.sights import label_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from contextlib import chdir, redirect_stderr, redirect_stdout
+import threading
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,8 +18,11 @@ import pytest
 from cross_instance import cli
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+DEADLINE = 240.0
+"""Seconds until a command that was started is killed."""
 ENTRY_POINTS = {
     "cross-instance": "main",
     "pi_instance_status": "pi_instance_status",
@@ -30,6 +34,18 @@ def command_line(name: str, *arguments: str) -> list[str]:
     """What runs an entry point without depending on an installed script."""
     function = ENTRY_POINTS[name]
     return [sys.executable, "-c", f"from cross_instance.cli import {function}; {function}()", *arguments]
+
+
+@contextmanager
+def ended_at_last(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """Kill a process at the end, and where it goes on for too long."""
+    alarm = threading.Timer(DEADLINE, process.kill)
+    alarm.start()
+    try:
+        yield
+    finally:
+        alarm.cancel()
+        process.kill()
 
 
 class Done(NamedTuple):
@@ -86,18 +102,26 @@ class Place:
         assert (done.returncode, done.stderr) == (0, "")
         return json.loads(done.stdout)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """A command in a process group of its own, as a terminal would start it; its temporary files are in `tmp`."""
+    @contextmanager
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """A command in a process group of its own, as a terminal would start it; its temporary files are in `tmp`.
+
+        It is killed where it does not end by itself, so that a test fails instead of waiting for ever.
+        """
         (self.home / "tmp").mkdir()
-        return subprocess.Popen(
-            command_line("cross-instance", *arguments),
-            cwd=self.project,
-            env=self.variables | {"TMPDIR": str(self.home / "tmp")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
+        with (
+            subprocess.Popen(
+                command_line("cross-instance", *arguments),
+                cwd=self.project,
+                env=self.variables | {"TMPDIR": str(self.home / "tmp")},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                process_group=0,
+            ) as process,
+            ended_at_last(process),
+        ):
+            yield process
 
     def left_behind(self) -> list[Path]:
         """The temporary files that it has not removed."""

@@ -54,9 +54,8 @@ def test_what_several_instances_told_is_shown(place: Place) -> None:
 
 def test_it_follows_what_is_told(place: Place) -> None:
     place.configure({"providers": PROVIDERS})
-    following = place.start("events", "--follow", "--json", "--kind", "odd")
-    assert following.stdout is not None
-    try:
+    with place.start("events", "--follow", "--json", "--kind", "odd") as following:
+        assert following.stdout is not None
         with runtime(place, "one") as one:
             one._membership.events.tell("odd", "first")
             assert json.loads(following.stdout.readline())["message"] == "first"
@@ -64,9 +63,6 @@ def test_it_follows_what_is_told(place: Place) -> None:
             assert json.loads(following.stdout.readline())["message"] == "second"
         following.send_signal(signal.SIGINT)
         assert following.wait(60) == 130
-    finally:
-        following.kill()
-        following.communicate()
 
 
 @pytest.mark.parametrize("arguments", [("--last", "x"), ("--sideways",)])

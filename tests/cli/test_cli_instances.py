@@ -7,7 +7,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from tests.cli.commands import Place, command_line
+from tests.cli.commands import Place, command_line, ended_at_last
 
 from cross_instance import Runtime
 from cross_instance.config import load_settings
@@ -45,14 +45,15 @@ def test_on_a_terminal_a_table_is_kept_up_to_date(place: Place) -> None:
         process_group=0,
     )
     os.close(there)
-    seen = read_until(here, lambda seen: b"No instance is connected." in seen)
-    with Runtime("worker-1", settings=load_settings(place.project, environ={}, home=place.home)):
-        seen += read_until(here, lambda seen: b"worker-1" in seen)
-    seen += read_until(here, lambda seen: b"No instance is connected." in seen)
-    os.killpg(process.pid, signal.SIGINT)
-    seen += read_until(here, lambda _: False)
-    os.close(here)
-    assert process.wait(timeout=60) == 130
+    with process, ended_at_last(process):
+        seen = read_until(here, lambda seen: b"No instance is connected." in seen)
+        with Runtime("worker-1", settings=load_settings(place.project, environ={}, home=place.home)):
+            seen += read_until(here, lambda seen: b"worker-1" in seen)
+        seen += read_until(here, lambda seen: b"No instance is connected." in seen)
+        os.killpg(process.pid, signal.SIGINT)
+        seen += read_until(here, lambda _: False)
+        os.close(here)
+        assert process.wait(timeout=60) == 130
     assert b"backlog" in seen
     assert seen.rindex(SHOWN) > seen.rindex(HIDDEN), "the cursor is there again"
     assert b"Traceback" not in seen

@@ -10,6 +10,9 @@ from tests.cli.commands import Place
 from cross_instance import Runtime
 from cross_instance.cli.demo.hidden import Moment, Search, text_of
 from cross_instance.config import load_settings
+from cross_instance.prediction import prediction_of
+from cross_instance.rules.learning_values import WHOLE
+from cross_instance.rules.operations import LearnedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +57,23 @@ def test_the_learned_limit_is_shown_per_minute(place: Place) -> None:
     line = place.run("cross-instance", "limits", "--provider", "openai").stdout.splitlines()[1]
     assert line.split()[3] == "50/min"
     assert line.split()[-1] == "learned"
+
+
+@pytest.mark.usefixtures("live")
+def test_the_status_shows_how_many_met_429_and_what_would_follow(place: Place) -> None:
+    lines = [line.split() for line in place.run("cross-instance", "status").stdout.splitlines()]
+    table = lines[next(at for at, line in enumerate(lines) if line[:1] == ["429s"]) :]
+    assert ["openai", "all", "50.00%", "50.00%", "50.00%", "100%", "20.0%", "(off)"] in table
+    assert ["anthropic", "all", "0.00%", "0.00%", "0.00%", "0%", "none"] in table
+    predicted = place.read_json("cross-instance", "status", "--json")["prediction"]
+    openai = next(one for one in predicted if one["account"] == "openai/default")
+    assert openai["shares429"] == {"last10Minutes": 0.5, "last30Minutes": 0.5, "last60Minutes": 0.5}
+    assert (openai["risk"], openai["proactiveCut"], openai["cutInForce"]) == (1.0, 0.2, False)
+
+
+@pytest.mark.parametrize(("cut", "text"), [(150_000, "15.0%"), (0, "20.0% (off)")])
+def test_a_cut_in_force_is_told_as_one(cut: int, text: str) -> None:
+    assert prediction_of(LearnedState(risk=WHOLE, cut=cut)).cut_text == text
 
 
 @pytest.mark.usefixtures("live")

@@ -15,7 +15,7 @@ from tests.cli.commands import Place
 
 from cross_instance import Runtime
 from cross_instance.config import load_settings
-from cross_instance.presence import Card, Presence, instances_folder
+from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Instant
 from cross_instance.status import format_instance_status
 from cross_instance.stores.folder import COORDINATION, GATE

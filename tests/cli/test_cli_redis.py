@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import ANY
 
 import pytest
@@ -11,6 +14,7 @@ from tests.cli.commands import Place
 from tests.stores.redis_server import Server, serving
 
 from cross_instance import Runtime
+from cross_instance.cli import server_checks
 from cross_instance.config import load_settings
 
 
@@ -26,12 +30,18 @@ def checks(place: Place, url: str) -> dict[str, tuple[str, str]]:
     return {check["name"]: (check["level"], check["finding"]) for check in told["checks"]}
 
 
-def test_the_doctor_looks_at_a_server(place: Place, server: Server) -> None:
+def test_the_doctor_looks_at_a_server(place: Place, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "FAR", math.inf)  # how long a round trip takes here is the machine's business
     found = checks(place, server.url("anew"))
     assert [found[name][0] for name in ("store", "server", "latency", "eviction", "persistence", "clock")] == ["ok"] * 6
     assert server.connections() == 0
     with server.client() as client:
         assert client.keys("*anew*") == []
+
+
+def test_a_server_that_is_far_is_worth_a_word(place: Place, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_checks, "FAR", 0.0)
+    assert checks(place, server.url("anew"))["latency"][0] == "warn"
 
 
 @pytest.mark.parametrize(
@@ -111,3 +121,29 @@ def test_the_commands_for_tasks_work_at_a_server(place: Place, server: Server) -
         cancelled = place.read_json(*tasks, "cancel", failed.task, queued.task, "--json")
         assert [task["state"] for task in cancelled["tasks"]] == ["cancelled", "cancelled"]
         assert place.run(*tasks, "purge", "--state", "cancelled").stdout == "Forgotten: 2.\n"
+
+
+def test_events_of_all_machines_are_followed(place: Place, server: Server, tmp_path: Path) -> None:
+    place.environment["PI_STORE"] = server.url("followed")
+    here = load_settings(place.project, environ=place.environment, home=place.home)
+    there = load_settings(place.project, environ=place.environment, home=place.home, runtime_dir=tmp_path / "there")
+    with Runtime("near", settings=here) as near, Runtime("far", settings=there) as far:
+        for runtime in (near, far):
+            runtime._membership.events.tell("odd", f"{runtime.instance_id} before")
+            runtime._membership.activity._safely()
+        with place.start("events", "--follow", "--kind", "odd", "--json") as following:
+            assert following.stdout is not None
+            told = {json.loads(following.stdout.readline())["message"] for _ in range(2)}
+            for runtime in (near, far):
+                runtime._membership.events.tell("odd", f"{runtime.instance_id} after")
+            told |= {json.loads(following.stdout.readline())["message"] for _ in range(2)}
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 130
+    assert told == {"near before", "far before", "near after", "far after"}
+
+
+def test_events_of_this_machine_are_shown_without_the_server(place: Place) -> None:
+    place.environment["PI_STORE"] = "redis://127.0.0.1:1/0?patience=0.1"
+    done = place.run("cross-instance", "events")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("What other machines tell is not shown: redis://127.0.0.1:1")

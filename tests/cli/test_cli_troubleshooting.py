@@ -12,7 +12,7 @@ from tests.docs.pages import ROOT, blocks_of
 
 from cross_instance import Runtime
 from cross_instance.config import load_settings
-from cross_instance.presence import Card, Presence, instances_folder
+from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Costs, Kind, Signals
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ def configured_too_high(place: Place) -> Iterator[None]:
 def a_kind_missing(place: Place) -> Iterator[None]:
     place.configure(UNLEARNED)
     with refused(place, "anthropic", Kind.CONCURRENCY):
+        yield
+
+
+@contextmanager
+def a_floor_above_the_limit(place: Place) -> Iterator[None]:
+    place.configure({"adaptiveRateControl": {"minRequestsPerMinute": 100}})
+    with refused(place, "anthropic", Kind.REQUESTS):
         yield
 
 
@@ -105,6 +112,7 @@ def unreachable(place: Place) -> Iterator[None]:
 STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     configured_too_high,
     a_kind_missing,
+    a_floor_above_the_limit,
     at_another_store,
     lambda place: configured(place, {"enabled": False}),
     lambda place: configured(place, UNLEARNED, "openai"),

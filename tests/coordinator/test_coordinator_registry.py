@@ -11,7 +11,7 @@ from tests.runtime.nets import beat_by_hand
 
 from cross_instance.coordinator import Coordinator
 from cross_instance.events import INSTANCE_REMOVED
-from cross_instance.presence import file_name, instances_folder
+from cross_instance.membership.presence import file_name, instances_folder
 from cross_instance.rules.operations import (
     SECOND,
     Claim,

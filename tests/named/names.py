@@ -22,8 +22,8 @@ def names_in(file: str) -> dict[str, list[tuple[str, tuple[str, ...] | None]]]:
 
 
 def snake(name: str) -> str:
-    """`resolveLimits` → `resolve_limits`."""
-    return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
+    """`resolveLimits` → `resolve_limits`, `record429` → `record_429`."""
+    return re.sub(r"([A-Z]|\d+)", lambda match: "_" + match[1].lower(), name)
 
 
 def rows(page: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from tests.runtime.doubles import AsyncTimeline, Timeline, settings_in
 from cross_instance import AsyncRuntime, Runtime, coordinator, subscribe_coordinator_events
 from cross_instance.config import Settings
 
+pytestmark = pytest.mark.usefixtures("looks_often")
 PATIENCE = 20.0
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,13 +18,14 @@ import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
 from cross_instance import AsyncRuntime, Event, RateLimitExceeded, Runtime, events as kinds
-from cross_instance.accounts import account_key
 from cross_instance.coordinator import Coordinator, StealableQueueEntry
 from cross_instance.events import Events
+from cross_instance.membership.accounts import account_key
 from cross_instance.rules.operations import SECOND, Instant, Kind, LimitState, Source, Waiting, World
-from cross_instance.shared_sights import EVERY, SharedSights
 from cross_instance.waiting import LONG_WAIT, LongWaits
+from cross_instance.watching.shared_sights import EVERY, SharedSights
 
+pytestmark = pytest.mark.usefixtures("looks_that_last")
 PATIENCE = 30.0
 PROVIDERS = {"acme": {"requestsPerMinute": 600, "burst": 10}}
 
@@ -43,6 +46,7 @@ def until(heard: SimpleQueue[Event], *told: tuple[str, str]) -> None:
         awaited -= {(event.kind, str(value)) for value in event.fields.values()}
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard, own = SimpleQueue[Event](), SimpleQueue[Event]()
@@ -69,6 +73,7 @@ def test_a_runtime_hears_of_the_others_if_it_wants_to(tmp_path: Path) -> None:
     assert [own.get().message for _ in range(own.qsize())] == ["one is odd"]
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
 
@@ -87,6 +92,7 @@ def test_an_async_runtime_hears_of_them_in_its_loop(tmp_path: Path) -> None:
     assert asyncio.run(scenario()).instance_id == "two"
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, providers=PROVIDERS)
     heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
@@ -104,17 +110,36 @@ def test_who_comes_and_goes_is_heard_of_once_through_whoever_looked(tmp_path: Pa
         assert [queue.get(timeout=PATIENCE) for queue in heard.values()] == ["-three"] * 2
 
 
+@pytest.mark.usefixtures("looks_often")
+def test_who_tells_the_others_nothing_takes_no_news_from_them(tmp_path: Path) -> None:
+    settings, silent = (settings_in(tmp_path, providers=PROVIDERS, logging=logs) for logs in (True, False))
+    heard: dict[str, SimpleQueue[str]] = {"one": SimpleQueue(), "two": SimpleQueue()}
+    with Runtime("one", settings=settings) as one, Runtime("two", settings=silent) as two:
+        for runtime in (one, two):
+            put = heard[runtime.instance_id].put
+            runtime.subscribe_coordinator_events(on_instance_connected=put, on_instance_disconnected=put)
+            with runtime.permit("acme", "m-1"):
+                runtime._membership.activity._safely()
+        with one._membership.activity._ticking, Runtime("three", settings=settings):  # meanwhile the other one looks
+            assert heard["two"].get(timeout=PATIENCE) == "three"
+        assert heard["two"].get(timeout=PATIENCE) == "three"
+        with Runtime("four", settings=settings):
+            assert heard["one"].get(timeout=PATIENCE) == "four"
+            assert heard["two"].get(timeout=PATIENCE) == "four"
+
+
 CHILD = """
-import sys, time
+import sys
 from cross_instance import Runtime
 with Runtime("child", store=sys.argv[1], project_dir=sys.argv[2], runtime_dir=sys.argv[1], providers={}) as runtime:
     with runtime.permit("acme", "m-1"):
         pass
     print("joined", flush=True)
-    time.sleep(600)
+    sys.stdin.read()
 """
 
 
+@pytest.mark.usefixtures("looks_often")
 def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
     settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
     with Runtime("one", settings=settings) as one:
@@ -123,6 +148,7 @@ def test_another_process_is_heard_of_until_it_is_killed(tmp_path: Path) -> None:
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(settings.runtime_dir), str(tmp_path)],
             env={"HOME": str(tmp_path)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         with child:
@@ -155,8 +181,8 @@ def test_however_many_have_something_to_tell_one_looks(tmp_path: Path, monkeypat
             with runtime.permit("acme", "m-1"):
                 pass
             runtime._membership.activity._safely()
-        took = time.monotonic() - begun
-    assert len(looks) <= 2 + took / EVERY
+        count, took = len(looks), time.monotonic() - begun  # who leaves looks, too, and leaving takes its time
+    assert count <= 2 + took / EVERY
 
 
 # --- waiting long --------------------------------------------------------------------------------------------------
@@ -249,3 +275,46 @@ def test_tasks_that_are_taken_over_are_told_of_too(tmp_path: Path) -> None:
         told = [event for event in collected.take() if event.kind == kinds.WORK_STOLEN]
     assert sum(event.fields["entries"] for event in told) > 0
     assert {event.fields["victim"] for event in told} == {"victim"}
+
+
+def test_a_child_forked_while_the_feed_is_read_can_end_what_it_has_of_its_parent(tmp_path: Path) -> None:
+    with Runtime("one", store=str(tmp_path / "store"), settings=settings_in(tmp_path)) as runtime:
+        runtime.subscribe(lambda event: None, everyone=True)
+        activity = runtime._membership.activity
+        with activity._reading, activity._lock:
+            child = os.fork()
+            if not child:
+                signal.alarm(10)
+                runtime.close()
+                os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_what_fails_in_passing_on_an_event_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, heard = settings_in(tmp_path, providers=PROVIDERS), SimpleQueue[Event]()
+
+    def fail(event: Event) -> None:
+        heard.put(event)
+        raise RuntimeError("odd")
+
+    with Runtime("one", settings=settings) as one, Runtime("two", settings=settings) as two:
+        one.subscribe(heard.put, everyone=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(one._membership.events, "relay", fail)
+            two._membership.events.tell("first", "")
+            heard_of(heard, kind="first", instance_id="two")
+        two._membership.events.tell("second", "")
+        heard_of(heard, kind="second", instance_id="two")
+    assert "unexpected error" in caplog.text
+
+
+def test_a_subscription_that_was_ended_is_not_kept(tmp_path: Path) -> None:
+    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path)) as runtime:
+        for _ in range(10):
+            runtime.subscribe(lambda event: None).close()
+            runtime.subscribe(lambda event: None, everyone=True).close()
+            runtime.subscribe_coordinator_events().close()
+        runtime.subscribe(lambda event: None)
+        assert len(runtime._subscriptions) == 1

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from tests.named.forks import idle_child, reaped
 
 from cross_instance.events import Event, Events
-from cross_instance.feed import FeedReader, FeedWriter, feed_path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.feed import FeedReader, FeedWriter, feed_path
+from cross_instance.watching.shared_file import SharedFile
 
 
 def event(seq: int, name: str = "one", **fields: object) -> Event:
@@ -79,7 +80,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from cross_instance.events import Events
-from cross_instance.feed import FeedWriter
+from cross_instance.watching.feed import FeedWriter
 events, writer = Events(sys.argv[2]), FeedWriter(Path(sys.argv[1]), longest=60_000)
 collected = events.collect(lambda: None)
 for place in range(300):
@@ -119,7 +120,7 @@ def test_a_folder_that_cannot_be_used_is_told_once_and_stops_nothing(
 FULL = """
 import resource, sys
 from pathlib import Path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.shared_file import SharedFile
 file = SharedFile(Path(sys.argv[1]))
 file.write("first")
 resource.setrlimit(resource.RLIMIT_FSIZE, (10, resource.RLIM_INFINITY))
@@ -158,3 +159,33 @@ def test_a_file_s_lock_is_held_only_while_it_is_moved(tmp_path: Path) -> None:
     two.close()
     found = sorted(line for file in tmp_path.glob("a.log*") for line in file.read_text().splitlines())
     assert found[-1] == f"line {9:020}"
+
+
+def test_a_child_forked_meanwhile_does_not_keep_the_file_s_lock(tmp_path: Path) -> None:
+    file = SharedFile(tmp_path / "a.log", longest=40)
+    with reaped() as children:
+
+        def forking(name: str) -> str:
+            children.append(idle_child())
+            return name
+
+        file.namer = forking
+        for place in range(6):
+            file.write(f"line {place:020}")
+        file.close()
+        assert len((tmp_path / "a.log").read_text()) <= 40
+        assert len(children) > 1
+
+
+@pytest.mark.parametrize(
+    "damage", ['"seq":1e999', '"at":1e999', '"at":1e300', '"at":-1e18', f'"at":1{400 * "0"}', f'"fields":{9999 * "["}']
+)
+def test_a_line_that_makes_no_sense_is_passed_over(tmp_path: Path, damage: str) -> None:
+    path = feed_path(tmp_path, "redis://somewhere")
+    writer = FeedWriter(path)
+    writer.write([event(1)])
+    with path.open("a") as file:
+        file.write('{"kind":"a","instanceId":"b","message":"c","fields":{},"seq":2,"at":1,' + damage + "}\n")
+    writer.write([event(3)])
+    writer.close()
+    assert [one.seq for one in everything(path)] == [1, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,29 @@ def test_permits_are_calls_under_way_and_their_ends_are_told(
         health, times = adjuster.get_health("acme", "m-1"), adjuster.get_response_times("acme", "m-1")
     assert (health.healthy, health.active_requests, times.samples, times.streamed) == (True, 0, 3, 3)
     assert times.first_token_p50_ms == times.first_token_p95_ms == 250
+
+
+def test_calls_that_outlive_their_incarnation_are_over_all_the_same(
+    adjuster: DynamicParallelismAdjuster, tmp_path: Path
+) -> None:
+    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path, providers=PROVIDERS)) as runtime:
+        permit = runtime.permit("acme", "m-1").acquire()
+        runtime._membership.rejoin(runtime.incarnation)
+        permit.close()
+        hear(runtime)
+        assert adjuster.get_health("acme", "m-1").active_requests == 0
+
+
+def test_a_parent_s_calls_are_none_of_its_forked_child_s(adjuster: DynamicParallelismAdjuster, tmp_path: Path) -> None:
+    with Runtime("one", store=Timeline(), settings=settings_in(tmp_path, providers=PROVIDERS)) as runtime:
+        permit = runtime.permit("acme", "m-1").acquire()
+        child = os.fork()
+        if not child:
+            runtime.permit("acme", "m-1").acquire().close()
+            permit.close()
+            os._exit(len(runtime._membership.activity._ended) - 1)
+        permit.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_one_overload_is_one_error_and_exhausted_quota_is_none(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ import pytest
 from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Permit, RateLimitExceeded, Runtime, events
+from cross_instance.errors import StoreUnavailable
 from cross_instance.in_flight import InFlight
 from cross_instance.rules.operations import Kind, Signals, Source
+from cross_instance.watching.shared_sights import LATELY
 
 MINUTE = 60.0
 PROVIDERS: dict[str, Any] = {"acme": {"requestsPerMinute": 60_000, "burst": 1_000}}
@@ -111,6 +115,40 @@ def test_it_is_for_all_instances_and_held_by_the_store(stack: ExitStack, tmp_pat
     other.end(held)
 
 
+def test_what_ended_elsewhere_just_before_counts_as_it_was_seen(stack: ExitStack, tmp_path: Path) -> None:
+    """The calls of others ended with the same overload: one that looks for them afterwards finds none."""
+    timeline = Timeline()
+    one, other = joined(stack, tmp_path, timeline), joined(stack, tmp_path, timeline, "other")
+    one.runtime.subscribe(lambda _: None, everyone=True)  # somebody looks
+    activity = one.runtime._membership.activity
+    with activity._ticking:
+        theirs, mine = other.take(8), one.take(4)
+        activity.tick()
+        for permit in (*theirs, *mine):
+            permit.settle(outcome="overloaded" if permit in mine else "success")
+            permit.close()
+        activity.tick()
+    assert one.changes() == [(None, 8)]  # twelve were in flight
+
+
+def test_what_was_in_flight_long_ago_counts_no_more(stack: ExitStack, tmp_path: Path) -> None:
+    timeline = Timeline()
+    one, other = joined(stack, tmp_path, timeline), joined(stack, tmp_path, timeline, "other")
+    one.runtime.subscribe(lambda _: None, everyone=True)
+    activity = one.runtime._membership.activity
+    with activity._ticking:
+        theirs, mine = other.take(8), one.take(4)
+        activity.tick()
+        for permit in theirs:
+            permit.close()
+        timeline.clock.advance(LATELY + 1)
+        for permit in mine:
+            permit.settle(outcome="overloaded")
+            permit.close()
+        activity.tick()
+    assert one.changes() == [(None, 2)]
+
+
 def test_it_rises_again_and_is_lifted(stack: ExitStack, tmp_path: Path) -> None:
     one = joined(stack, tmp_path, Timeline())
     one.end(one.take(10), **BUSY)
@@ -161,4 +199,100 @@ def test_it_outlives_that_an_instance_joins_anew(stack: ExitStack, tmp_path: Pat
     membership = one.runtime._membership
     membership.rejoin(membership.incarnation)
     one.end(one.take(1))
+    assert one.cap() == 7
+
+
+def test_what_was_over_before_the_overload_was_not_in_flight_at_it(stack: ExitStack, tmp_path: Path) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    with one.runtime._membership.activity._ticking:  # within one second
+        for _ in range(40):
+            for permit in one.take(5):
+                permit.close()
+        permits = one.take(5)
+        for permit in permits:
+            permit.settle(outcome="overloaded")
+            permit.close()
+        for _ in range(40):
+            for permit in one.take(5):
+                permit.close()
+    one.heard()
+    assert one.changes() == [(None, 3)]  # five less 30 %
+
+
+def test_a_forked_child_caps_nothing_for_its_parent(stack: ExitStack, tmp_path: Path) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    one.end(one.take(10), **BUSY)
+    child = os.fork()
+    if not child:
+        accounts = one.runtime._membership.accounts
+        os._exit(len(accounts.caps))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert one.cap() == 7
+
+
+def test_a_store_out_of_reach_is_asked_once_for_what_is_in_flight(stack: ExitStack, tmp_path: Path) -> None:
+    store = Timeline()
+    one = joined(stack, tmp_path, store)
+    asked: list[str] = []
+
+    def cut(name: str) -> None:
+        if name == "Snapshot":
+            asked.append(name)
+            raise StoreUnavailable("cut off")
+
+    permits = one.take(50)
+    store.before = cut
+    one.end(permits, **BUSY)
+    store.before = lambda name: None
+    assert len(asked) == 1
+
+
+def test_it_holds_for_a_group_that_only_another_instance_configures(stack: ExitStack, tmp_path: Path) -> None:
+    timeline = Timeline()
+    grouped = {"acme": {**PROVIDERS["acme"], "models": {"big-*": {"requestsPerMinute": 6_000}}}}
+    joined(stack, tmp_path, timeline, "other", providers=grouped).take(1, "big-1")[0].close()
+    one = joined(stack, tmp_path, timeline)
+    one.end(one.take(10, "big-1"), **BUSY)
+    assert (one.changes(), one.cap("big-*")) == ([(None, 7)], 7)
+
+
+def test_a_cap_that_the_store_did_not_hear_of_is_told_again(stack: ExitStack, tmp_path: Path) -> None:
+    store = Timeline()
+    one = joined(stack, tmp_path, store)
+    one.end(one.take(10), **BUSY)
+    one.wait(4)
+
+    def cut(name: str) -> None:
+        if name == "Configure":
+            raise StoreUnavailable("cut off")
+
+    store.before = cut
+    one.wait(10)
+    assert one.changes() == [(None, 7), (7, 8), (8, 9), (9, None)]
+    store.before = lambda name: None
+    one.runtime._membership.fallback.recover()
+    assert one.cap() == 7
+    one.heard()
+    assert one.cap() is None
+
+
+def test_what_is_published_by_two_threads_arrives_in_the_order_it_was_written(stack: ExitStack, tmp_path: Path) -> None:
+    one = joined(stack, tmp_path, Timeline())
+    one.end(one.take(10))
+    membership = one.runtime._membership
+    accounts, write = membership.accounts, membership.accounts.publication
+    others: list[threading.Thread] = []
+
+    def publication(incarnation: int, account: str) -> Any:
+        written = write(incarnation, account)
+        if not others:
+            accounts.cap(account, "", 7)
+            others.append(threading.Thread(target=membership.publish, args=(account,)))
+            others[0].start()
+            others[0].join(0.2)
+        return written
+
+    accounts.publication = publication  # type: ignore[method-assign]
+    membership.publish("acme/default")
+    others[0].join()
     assert one.cap() == 7

@@ -18,9 +18,9 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import Runtime, events
 from cross_instance.events import Event
-from cross_instance.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
 from cross_instance.rules.operations import SECOND
-from cross_instance.shared_file import KEPT, SharedFile
+from cross_instance.watching.journal import ADAPTIVE_LOG, COORDINATOR_LOG, Journal
+from cross_instance.watching.shared_file import KEPT, SharedFile
 
 if TYPE_CHECKING:
     from cross_instance.config import Settings
@@ -119,7 +119,7 @@ def test_who_finds_its_file_moved_goes_on_in_the_new_one(tmp_path: Path) -> None
 WRITER = """
 import sys
 from pathlib import Path
-from cross_instance.shared_file import SharedFile
+from cross_instance.watching.shared_file import SharedFile
 file = SharedFile(Path(sys.argv[1]), longest=20_000)
 for place in range(150):
     file.write(f"{sys.argv[2]}-{place:03}-" + sys.argv[2] * 400)
@@ -226,3 +226,17 @@ def test_a_folder_that_cannot_be_written_stops_nothing(tmp_path: Path, caplog: p
     with Runtime("one", store=Timeline(), settings=settings) as runtime, runtime.permit("openai", "m-1"):
         pass
     assert caplog.text.count("cannot be written") == 1
+
+
+def test_a_pipe_that_is_read_too_slowly_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    reader = os.open(tmp_path / "log", os.O_RDONLY | os.O_NONBLOCK)
+    file = SharedFile(tmp_path / "log")
+    try:
+        with pytest.raises(OSError, match="No space"):
+            file.write(1_000_000 * "x")
+        with pytest.raises(OSError, match="No space"):
+            file.write("nothing fits any more")
+    finally:
+        file.close()
+        os.close(reader)

@@ -10,10 +10,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.named.names import ROOT
 from tests.runtime.doubles import Timeline, settings_in
 
-from cross_instance import Runtime, readings
+from cross_instance import Runtime
 from cross_instance.config import Settings
 from cross_instance.metrics import StoreCollector
 from cross_instance.stores.embedded import EmbeddedStore
+from cross_instance.watching import readings
 
 
 def configured(folder: Path) -> Settings:

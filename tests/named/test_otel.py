@@ -15,8 +15,8 @@ from tests.runtime.doubles import Timeline, settings_in
 from cross_instance import Runtime
 from cross_instance.config import Settings
 from cross_instance.otel import observe_store
-from cross_instance.readings import METRICS
 from cross_instance.rules.operations import Snapshot
+from cross_instance.watching.readings import METRICS
 
 Values = dict[str, dict[tuple[tuple[str, object], ...], float]]
 

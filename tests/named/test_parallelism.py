@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -389,6 +390,14 @@ def test_the_functions_act_on_one_adjuster() -> None:
     assert first._timer is None
     assert dynamic_parallelism.get_parallelism(*NAME) == 4
     dynamic_parallelism.reset_parallelism_adjuster()
+
+
+def test_a_wall_clock_that_is_set_back_prolongs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = DynamicParallelismAdjuster(timer=False)
+    one.adjust_for_error(*NAME, "429")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 3_600)
+    assert one.get_health(*NAME).recommended_backoff_ms <= 2_000
 
 
 def test_an_error_event_is_plain_data() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,16 +15,27 @@ from tests.named.names import names_in, rows, snake
 
 from cross_instance import ConfigError, RateLimitExceeded, adaptive_rate, coordinator, provider_limits
 from cross_instance.config import sources_of
+from cross_instance.spelling import camel
 
-NAMES = [(module, name) for module, names in names_in("rate_names.txt").items() for name, _ in names]
+LISTED = [(module, *listed) for module, names in names_in("rate_names.txt").items() for listed in names]
+NAMES = [(module, name) for module, name, _ in LISTED]
 
 
-@pytest.mark.parametrize(("module", "name"), NAMES)
-def test_every_name_is_there_and_documented(module: str, name: str) -> None:
-    ours = import_module(f"cross_instance.{module}")
-    assert snake(name) in ours.__all__
-    assert inspect.getdoc(getattr(ours, snake(name)))
-    assert rows("limits.md")[name] == f"{module}.{snake(name)}"
+@pytest.mark.parametrize(("module", "name", "members"), LISTED)
+def test_every_name_is_there_and_documented(module: str, name: str, members: tuple[str, ...] | None) -> None:
+    ours, spelled = import_module(f"cross_instance.{module}"), name if members else snake(name)
+    made = getattr(ours, spelled)
+    assert spelled in ours.__all__
+    assert inspect.getdoc(made)
+    assert rows("limits.md")[name] == f"{module}.{spelled}"
+    if members is not None:
+        assert made.__dataclass_params__.frozen
+        assert tuple(camel(field.name) for field in fields(made)) == members
+
+
+def test_nothing_public_of_what_is_learned_is_left_out_of_the_list() -> None:
+    listed = {name if members else snake(name) for module, name, members in LISTED if module == "adaptive_rate"}
+    assert listed == set(adaptive_rate.__all__)
 
 
 def test_the_table_has_no_name_besides() -> None:

@@ -8,10 +8,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from tests.named.forks import idle_child, reaped
 from tests.named.test_sights import instance, node, world
 
 from cross_instance.rules.operations import Instant, World
-from cross_instance.shared_sights import SharedSights
+from cross_instance.watching.shared_sights import SharedSights
 
 
 class Store:
@@ -35,7 +36,7 @@ def at(moment: int, used: int = 0, *names: str) -> World:
 def hands(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that is set by hand."""
     now = [1_000.0]
-    monkeypatch.setattr("cross_instance.shared_sights.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("cross_instance.watching.shared_sights.time.monotonic", lambda: now[0])
     return now
 
 
@@ -54,6 +55,19 @@ def test_one_looks_and_the_other_reads_what_it_saw(tmp_path: Path, hands: list[f
     assert one.look() is None
     assert (store.looks, one.usage) == (2, {"openai/default": (9, 100)})
     assert [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "events").iterdir()] == [0o600, 0o600]
+
+
+def test_who_was_seen_by_anothers_look_needs_none(tmp_path: Path, hands: list[float]) -> None:
+    store = Store(at(1, 7, "a"), at(2, 9, "a", "b"))
+    one, other = two(tmp_path / "x.seen", store)
+    noted = hands[0]
+    assert one.look(noted) == []
+    assert other.look(noted) == []
+    assert other.look(noted + 0.1) is None, "that was after the look"
+    hands[0] += 1
+    assert [kind for kind, _, _ in one.look(noted) or []] == ["instance-connected"], "a look that is due is taken"
+    assert other.look(noted + 0.1) == []
+    assert store.looks == 2
 
 
 def test_a_warning_is_told_once_whoever_looks(tmp_path: Path, hands: list[float]) -> None:
@@ -103,7 +117,10 @@ def test_who_does_not_get_the_file_does_without(tmp_path: Path, hands: list[floa
     assert other.look() == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"due": "soon"}', '{"due": 1000.0, "sights": [1], "usage": 7}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"due": "soon"}', '{"due": 1000.0, "at": "long ago"}', '{"due": 1000.0, "sights": [1], "usage": 7}'],
+)
 def test_a_damaged_file_is_begun_anew(tmp_path: Path, hands: list[float], text: str) -> None:
     (tmp_path / "x.seen").write_text(text)
     store = Store(at(1), at(2))
@@ -128,3 +145,14 @@ def test_a_store_of_one_process_needs_no_file(hands: list[float]) -> None:
     only, _ = two(None, store)
     assert only.look() == []
     assert [kind for kind, _, _ in only.look(last=True) or []] == ["rate-limit-warning"]
+
+
+def test_a_child_forked_meanwhile_does_not_keep_the_file_from_all(tmp_path: Path, hands: list[float]) -> None:
+    store = Store(at(1), at(2))
+    one, other = two(tmp_path / "x.seen", store)
+    with reaped() as children:
+        with one._seen():
+            children.append(idle_child())
+        assert other.look() == []
+        hands[0] += 1
+        assert (one.look(), store.looks) == ([], 2)

@@ -14,7 +14,7 @@ from cross_instance.rules.operations import (
     Workload,
     World,
 )
-from cross_instance.sights import Sights, label_of, usage_of
+from cross_instance.watching.sights import Sights, label_of, usage_of
 
 MINUTE = 60_000_000
 

@@ -115,6 +115,15 @@ class Herd:
         self.living[pid] = ours
         return pid
 
+    def begin(self, part: Callable[..., None], count: int, **arguments: Any) -> list[int]:
+        """Start so many of a part that says when it is ready, and have all of them go on at once; their pids."""
+        pids = [self.start(part, **arguments) for _ in range(count)]
+        for pid in pids:
+            self.hear("ready", pid)
+        for pid in pids:
+            self.tell(pid)
+        return pids
+
     def tell(self, pid: int, *words: object) -> None:
         """Write a line to a part's standard input."""
         os.write(self.living[pid], " ".join(map(str, words)).encode() + b"\n")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from tests.processes import embedded_program as program
@@ -179,18 +180,12 @@ def test_a_full_disk_under_the_durable_file_is_told_and_loses_nothing(start: Sta
     assert finish(start(program.fill_the_durable_file)) == ["done"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(start: Start, tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.getbasetemp()
-    opened = [parent for parent in (base, base.parent) if parent.stat().st_mode & 0o777 == 0o700]
-    for parent in opened:
-        parent.chmod(0o711)  # the process becomes another user, who must get to the folder
-    where = base / "read-only"
-    where.mkdir()
-    try:
+def test_a_folder_that_cannot_be_written_is_told(start: Start) -> None:
+    with TemporaryDirectory() as base:
+        Path(base).chmod(0o711)  # the process becomes another user, who must get to the folder
+        where = Path(base) / "read-only"
+        where.mkdir()
         said = finish(start(program.use_a_read_only_folder, where=where))
-    finally:
-        for parent in opened:
-            parent.chmod(0o700)
     assert ["Permission denied" in text for text in said] == [True] * 3
     assert "PI_RUNTIME_DIR" in said[0]
 

@@ -47,14 +47,8 @@ def work(folder: Path, url: str, times: int) -> list[str]:
     """Three processes call the provider, all at once; what they got."""
     targets = [Target("openai", "one", "gpt-4o", f"{url}/v1/chat/completions")]
     with Herd() as herd:
-        callers = [
-            herd.start(parts.call, folder=folder, settings=SETTINGS, targets=targets, times=times)
-            for _ in range(PROCESSES)
-        ]
-        for caller in callers:
-            herd.hear("ready", caller)
-        for caller in callers:
-            herd.tell(caller)
+        where = {"folder": folder, "settings": SETTINGS, "targets": targets}
+        callers = herd.begin(parts.call, PROCESSES, times=times, **where)
         for caller in callers:
             assert herd.end(caller) == 0
         herd.hear_out()

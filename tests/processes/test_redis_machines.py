@@ -31,7 +31,7 @@ def slots(server: Server, count: int) -> dict[str, Any]:
 
 
 def rate(server: Server, **settings: Any) -> dict[str, Any]:
-    return ACCOUNT | {"store": server.url("default", "patience=0.3", "timeout=0.2")} | settings
+    return ACCOUNT | {"store": server.url("default", "patience=2", "timeout=1")} | settings
 
 
 def machine(folder: Path, name: str) -> Path:

@@ -49,14 +49,8 @@ def test_each_limit_holds_on_its_own_also_when_a_process_is_killed(tmp_path: Pat
             Target("openai", "second", "o3", chat),
             Target("anthropic", "first", "claude", messages),
         ]
-        callers = [
-            herd.start(parts.call, folder=tmp_path, settings=SETTINGS, targets=targets, times=TIMES)
-            for _ in range(PROCESSES)
-        ]
-        for caller in callers:
-            herd.hear("ready", caller)
-        for caller in callers:
-            herd.tell(caller)
+        where = {"folder": tmp_path, "settings": SETTINGS, "targets": targets}
+        callers = herd.begin(parts.call, PROCESSES, times=TIMES, **where)
         herd.hear("answered", count=20)
         herd.kill(callers.pop())
         for caller in callers:

@@ -61,6 +61,7 @@ def test_everybody_joins_anew_where_the_folder_is_gone(
             herd.until(lambda: waiting(runtime) == 1)
             lose(tmp_path / "runtime")
             herd.hear("took", waiter)
+            herd.until(lambda: waiting(runtime) == 0)  # it is where the waiter is: there nobody waits
         herd.kill(waiter)
         with runtime.permit("acme", "m-1"):
             assert names(runtime) == ["tester"]

@@ -9,9 +9,9 @@ from tests.runtime.doubles import Timeline, settings_in
 
 from cross_instance import AsyncRuntime, Runtime
 from cross_instance.errors import PermitError
-from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
+from cross_instance.membership.heartbeat import Pulse
+from cross_instance.membership.lookout import Lookout
+from cross_instance.membership.presence import instances_folder
 from cross_instance.rules.operations import SECOND, NodeState, Snapshot
 
 if TYPE_CHECKING:
@@ -69,6 +69,13 @@ def beat_by_hand(runtime: Runtime | AsyncRuntime) -> HandPulse:
     return pulse
 
 
+def pulse_of(runtime: Runtime | AsyncRuntime) -> HandPulse:
+    """What has taken the heartbeat thread's place."""
+    pulse = runtime._membership._pulse
+    assert isinstance(pulse, HandPulse)
+    return pulse
+
+
 def rest(net: Net, seconds: float) -> None:
     net.timeline.clock.advance(round(seconds * SECOND))
 
@@ -90,8 +97,7 @@ def admitted(net: Net, runtime: Runtime, seconds: float, **request: Any) -> int:
 def mend(runtime: Runtime | AsyncRuntime, cable: Cable) -> None:
     """Have the cable mended, and the heartbeat thread find out."""
     cable.cut = False
-    pulse = runtime._membership._pulse
-    assert pulse is not None
+    pulse = pulse_of(runtime)
     pulse.tick()
     pulse._receive(0.0)
     pulse.flush()

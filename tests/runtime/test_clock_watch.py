@@ -8,7 +8,7 @@ import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time
 
 from cross_instance import Runtime, events as kinds
-from cross_instance.clocks import JUMP, NAP, ClockWatch, Jump, steady_seconds
+from cross_instance.membership.clocks import JUMP, NAP, ClockWatch, Jump, steady_seconds
 from cross_instance.rules.operations import FOREVER, SECOND, Instant
 
 if TYPE_CHECKING:

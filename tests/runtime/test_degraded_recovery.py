@@ -15,10 +15,10 @@ import msgspec
 import pytest
 from tests.runtime.cables import AsyncCable, Cable
 from tests.runtime.doubles import AsyncTimeline, settings_in
-from tests.runtime.nets import Net, admitted, beat_by_hand, mend, rest
+from tests.runtime.nets import Net, admitted, beat_by_hand, mend, pulse_of, rest
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime, StoreUnavailable, events as kinds
-from cross_instance.outage import Outage, Sight
+from cross_instance.degraded.outage import Outage, Sight
 from cross_instance.rules.operations import SECOND, Acquire, Cancel, Snapshot
 
 if TYPE_CHECKING:
@@ -35,10 +35,9 @@ def net(tmp_path: Path) -> Iterator[Net]:
         yield Net(tmp_path, stack)
 
 
-def pulse_of(runtime: Runtime) -> None:
+def one_second(runtime: Runtime) -> None:
     """Have the heartbeat thread's work done as often as it does it in a second."""
-    pulse = runtime._membership._pulse
-    assert pulse is not None
+    pulse = pulse_of(runtime)
     for _ in range(4):
         pulse._safely(pulse.tick)
         pulse._receive(0.0)
@@ -99,7 +98,7 @@ def test_a_call_that_could_not_be_charged_and_ends_later_pauses_too(net: Net) ->
     assert not runtime._membership.fallback.loans
     under_way.settle(status=429, headers={"retry-after": "20"})
     under_way.close()
-    pulse_of(runtime)
+    one_second(runtime)
     assert pauses_for(net) > 19 * SECOND
 
 
@@ -115,7 +114,7 @@ def test_a_pause_is_told_as_soon_as_a_slot_is_free(net: Net) -> None:
     assert told(runtime)[-1] == kinds.STORE_RECOVERED
     assert not net.node().paused_until
     held.pop().close()
-    pulse_of(runtime)
+    one_second(runtime)
     assert pauses_for(net) > 19 * SECOND
     assert not runtime._membership.fallback.is_busy
     held.pop().close()
@@ -157,11 +156,11 @@ def test_a_store_that_takes_heartbeats_and_no_requests_is_one_outage(net: Net) -
     count = 0
     for _ in range(8):
         count += admitted(net, runtime, 1.0)
-        pulse_of(runtime)
+        one_second(runtime)
     assert count == pytest.approx(32, abs=2), "the whole share, which nothing empties"
     assert told(runtime) == [kinds.STORE_DEGRADED]
     cable.lost = set()
-    pulse_of(runtime)
+    one_second(runtime)
     assert told(runtime) == [kinds.STORE_DEGRADED, kinds.STORE_RECOVERED]
     assert not runtime._membership.fallback.loans
 
@@ -172,11 +171,11 @@ def test_an_outage_without_permits_lasts_until_a_request_is_taken(net: Net) -> N
     cable.lost = {Acquire}
     with pytest.raises(RateLimitExceeded):
         runtime.permit("acme", "m-1", timeout=0).acquire()
-    pulse_of(runtime)
+    one_second(runtime)
     assert told(runtime) == [kinds.STORE_DEGRADED]
     cable.lost = set()
     full = net.level()
-    pulse_of(runtime)
+    one_second(runtime)
     assert told(runtime) == [kinds.STORE_DEGRADED, kinds.STORE_RECOVERED]
     assert (net.level(), net.node().held) == (full, 0), "trying costs nothing"
     assert not net.timeline.unended()
@@ -188,10 +187,10 @@ def test_looks_that_fail_are_one_outage(net: Net) -> None:
     cable.lost = {Snapshot}
     for _ in range(5):
         assert runtime.status().world is None
-        pulse_of(runtime)
+        one_second(runtime)
     assert told(runtime) == [kinds.STORE_DEGRADED]
     cable.lost = set()
-    pulse_of(runtime)
+    one_second(runtime)
     assert runtime.status().degraded is None
 
 
@@ -357,9 +356,7 @@ def test_trouble_with_the_lock_file_stops_no_heartbeat(net: Net, caplog: pytest.
     folder = runtime.settings.runtime_dir / "instances"
     aside = folder.rename(folder.with_name("aside"))
     folder.touch()
-    before = runtime.incarnation
-    pulse = runtime._membership._pulse
-    assert pulse is not None
+    before, pulse = runtime.incarnation, pulse_of(runtime)
     for _ in range(5):
         rest(net, 50.0)
         pulse._safely(pulse.beat)

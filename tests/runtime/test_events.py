@@ -178,3 +178,38 @@ def test_a_runtime_that_closes_ends_its_subscriptions(tmp_path: Path) -> None:
         assert not other._membership.events._subscriptions
 
     asyncio.run(scenario())
+
+
+def test_a_callback_that_was_cancelled_inside_gets_the_next_event(caplog: pytest.LogCaptureFixture) -> None:
+    async def listen() -> list[str]:
+        events, heard, done = Events("one"), [], asyncio.Event()
+
+        async def hear(event: Event) -> None:
+            heard.append(event.kind)
+            if event.kind == "a":
+                raise asyncio.CancelledError
+            done.set()
+
+        with events.subscribe_here(hear):
+            events.tell("a", "", None)
+            events.tell("b", "", None)
+            async with asyncio.timeout(10):
+                await done.wait()
+        return heard
+
+    assert asyncio.run(listen()) == ["a", "b"]
+    assert "a subscriber failed on the event a" in caplog.text
+
+
+def test_a_callback_in_a_thread_that_was_cancelled_inside_gets_the_next_event() -> None:
+    events, heard = Events("one"), SimpleQueue[str]()
+
+    def hear(event: Event) -> None:
+        heard.put(event.kind)
+        if event.kind == "a":
+            raise asyncio.CancelledError
+
+    with events.subscribe(hear):
+        events.tell("a", "", None)
+        events.tell("b", "", None)
+        assert [heard.get(timeout=10), heard.get(timeout=10)] == ["a", "b"]

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runtime.doubles import Timeline, one_at_a_time
+from tests.runtime.nets import beat_by_hand, pulse_of
 
 from cross_instance import DuplicateInstance, InstanceFenced, RateLimitExceeded, Runtime, StoreUnavailable
-from cross_instance.heartbeat import Pulse
-from cross_instance.lookout import Lookout, is_alive
-from cross_instance.presence import Card, Presence, instances_folder, machine_of
+from cross_instance.membership.lookout import is_alive
+from cross_instance.membership.presence import Card, Presence, instances_folder, machine_of
 from cross_instance.rules.operations import (
     SECOND,
     Cancel,
@@ -34,14 +34,8 @@ if TYPE_CHECKING:
 @pytest.fixture
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     with Runtime("one", store=timeline, settings=one_at_a_time(tmp_path)) as runtime:
-        runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first
+        beat_by_hand(runtime)
         yield runtime
-
-
-def pulse_of(runtime: Runtime) -> Pulse:
-    """A pulse that beats only when it is told to."""
-    folder = instances_folder(runtime.settings.runtime_dir)
-    return Pulse(runtime._membership, Lookout(folder, "by hand", interval=0), interval=15.0)
 
 
 def dead_neighbour(runtime: Runtime, timeline: Timeline, instance_id: str) -> int:
@@ -163,6 +157,23 @@ def test_who_lives_is_seen_to_live_although_the_folder_was_removed(timeline: Tim
     assert instance.machine == machine_of(folder)
 
 
+def test_a_death_in_the_place_of_a_folder_that_is_gone_is_left_to_who_joins_there(
+    timeline: Timeline, runtime: Runtime
+) -> None:
+    """The store in use may still be the one before: of what the other knows nobody may remove the sign."""
+    folder = instances_folder(runtime.settings.runtime_dir)
+    dead_neighbour(runtime, timeline, "phoenix")
+    folder.rename(folder.with_name("aside"))
+    again = instances_folder(runtime.settings.runtime_dir) / "phoenix.lock"
+    Presence.take(again.parent, Card("phoenix", 1, "", "", "", "", store="by hand")).release(remove=False)
+    pulse = pulse_of(runtime)
+    pulse.look()
+    assert again.exists()
+    timeline.run(Sweep((runtime.incarnation,)))
+    pulse.beat()
+    assert not again.exists()
+
+
 def test_an_instance_of_that_name_on_another_machine_is_left_alone(timeline: Timeline, runtime: Runtime) -> None:
     folder = instances_folder(runtime.settings.runtime_dir)
     Presence.take(folder, Card("far", 1, "", "", "", "")).release(remove=False)
@@ -211,7 +222,7 @@ def test_what_the_store_does_not_take_is_kept(
     def out_of_reach(name: str) -> None:
         raise StoreUnavailable("gone fishing")
 
-    pulse = runtime._membership._pulse = pulse_of(runtime)
+    pulse = pulse_of(runtime)
     pulse.later(Settle(1, 5))
     pulse._receive(0.0)
     timeline.before = out_of_reach
@@ -227,7 +238,6 @@ def test_what_the_store_does_not_take_is_kept(
     assert Settle(1, 5) in [op for op, _ in timeline.ops]
     assert caplog.text.count("can be used again") == 1
     assert runtime.status().degraded is None
-    pulse._thread.start()
 
 
 def test_an_unexpected_error_stops_nothing(

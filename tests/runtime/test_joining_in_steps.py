@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tests.runtime.doubles import Timeline, one_at_a_time
 
 from cross_instance import Runtime
-from cross_instance.presence import instances_folder, machine_of
+from cross_instance.membership.presence import instances_folder, machine_of
 from cross_instance.rules.operations import AccountSpec, Acquire, Configure, Join, Kind, LimitSpec, Removing, Snapshot
 from cross_instance.rules.registry import STEP
 

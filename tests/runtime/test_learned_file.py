@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.runtime.doubles import Timeline, settings_in
+from tests.runtime.nets import beat_by_hand, pulse_of
 
-from cross_instance import Runtime, events
-from cross_instance.heartbeat import Pulse
-from cross_instance.learned import LearnedFile
-from cross_instance.lookout import Lookout
-from cross_instance.presence import instances_folder
+from cross_instance import Runtime, StoreUnavailable, events
+from cross_instance.membership.learned import LearnedFile
 from cross_instance.rules.operations import Keep, NodeState, Snapshot, Unlearn, World
 
 if TYPE_CHECKING:
@@ -29,13 +27,8 @@ def timeline() -> Timeline:
 def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
     (tmp_path / ".pi").mkdir()
     with Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime:
-        runtime._membership._pulse.stop()  # type: ignore[union-attr]  # its own thread must not do them first
+        beat_by_hand(runtime)
         yield runtime
-
-
-def pulse_of(runtime: Runtime) -> Pulse:
-    folder = instances_folder(runtime.settings.runtime_dir)
-    return Pulse(runtime._membership, Lookout(folder, "by hand", interval=0), interval=15.0)
 
 
 def overload(runtime: Runtime) -> None:
@@ -81,6 +74,32 @@ def test_removing_the_file_forgets(timeline: Timeline, runtime: Runtime) -> None
     assert len([op for op, _ in timeline.ops if isinstance(op, Unlearn)]) == 1
 
 
+def test_removing_the_file_forgets_also_where_its_writer_leaves_next(timeline: Timeline, tmp_path: Path) -> None:
+    (tmp_path / ".pi").mkdir()
+    with (
+        Runtime("other", store=timeline, settings=settings_in(tmp_path / "elsewhere")),
+        Runtime("one", store=timeline, settings=settings_in(tmp_path)) as runtime,
+    ):
+        overload(runtime)
+        pulse = runtime._membership._pulse
+        assert pulse is not None
+        pulse._safely(pulse.beat)
+        file_of(runtime).unlink()
+    state = account(timeline).learned
+    assert state is None or state.rejected == 0
+    assert not file_of(runtime).exists()
+
+
+def test_a_file_that_cannot_be_looked_at_is_no_trouble_with_the_store(runtime: Runtime) -> None:
+    overload(runtime)
+    pulse_of(runtime).beat()
+    file_of(runtime).unlink()
+    file_of(runtime).symlink_to(f"{300 * 'x'}")
+    pulse_of(runtime).beat()
+    assert runtime._membership.standing.trouble is None
+    assert not [event for event in runtime.status().events if event.kind == events.LIMITS_RESET]
+
+
 def test_who_never_wrote_the_file_resets_nobody(timeline: Timeline, runtime: Runtime) -> None:
     overload(runtime)
     LearnedFile(runtime._membership).look()
@@ -109,3 +128,49 @@ def test_where_learning_is_off_no_limit_changes(timeline: Timeline, tmp_path: Pa
         overload(runtime)
         assert [limit.source for limit in runtime.limits()] == ["preset"]
         assert account(timeline).learned is None
+
+
+def test_who_leaves_a_store_that_is_out_of_reach_does_not_wait_for_it_again_and_again(
+    timeline: Timeline, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def cut(name: str) -> None:
+        asked.append(name)
+        raise StoreUnavailable("cut off")
+
+    with Runtime("one", store=timeline, settings=settings_in(tmp_path, logging=False)) as runtime:
+        overload(runtime)
+        timeline.before = cut
+        with pytest.raises(StoreUnavailable):
+            runtime.run(Snapshot())
+        asked.clear()
+        runtime.close()
+        timeline.before = lambda name: None
+    assert (asked.count("Snapshot"), asked.count("Leave")) == (0, 1)
+
+
+def test_two_instances_of_a_process_show_it_side_by_side(
+    timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".pi").mkdir()
+    settings = settings_in(tmp_path)
+    with (
+        Runtime("one", store=timeline, settings=settings) as one,
+        Runtime("two", store=timeline, settings=settings) as two,
+    ):
+        first, second = LearnedFile(one._membership), LearnedFile(two._membership)
+        write, begun = type(first.path).write_text, list[str]()
+
+        def interrupted(path: Path, text: str, **how: str) -> int:
+            written = write(path, text, **how)
+            begun.append(path.name)
+            if len(begun) == 1:
+                second._show({"acme/default": {}})
+            return written
+
+        monkeypatch.setattr(type(first.path), "write_text", interrupted)
+        first._show({"acme/default": {}})
+    assert first._written
+    assert second._written
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]

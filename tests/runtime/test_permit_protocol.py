@@ -24,9 +24,9 @@ from cross_instance import (
     StoreUnavailable,
     Usage,
 )
-from cross_instance.accounts import MAX_ROUTES, Accounts
 from cross_instance.events import STORE_RECOVERED, Event
-from cross_instance.lookout import is_alive
+from cross_instance.membership.accounts import MAX_ROUTES, Accounts
+from cross_instance.membership.lookout import is_alive
 from cross_instance.rules.operations import (
     FOREVER,
     NO_SIGNALS,

@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from cross_instance import ConfigError, DuplicateInstance, presence
-from cross_instance.lookout import FORGOTTEN_AFTER, ON_ITS_WAY, Lookout, is_alive
-from cross_instance.presence import SUFFIX, Card, Presence, file_name, instances_folder, machine_of, read_card
+from cross_instance import ConfigError, DuplicateInstance
+from cross_instance.membership import presence
+from cross_instance.membership.lookout import FORGOTTEN_AFTER, ON_ITS_WAY, Lookout, is_alive
+from cross_instance.membership.presence import (
+    SUFFIX,
+    Card,
+    Presence,
+    file_name,
+    instances_folder,
+    machine_of,
+    read_card,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +34,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from tests.runtime.test_presence_lock import card
-from cross_instance.presence import Presence
+from cross_instance.membership.presence import Presence
 held = Presence.take(Path(sys.argv[1]), card(sys.argv[2]))
 print("held", flush=True)
 sys.stdin.read()

@@ -53,9 +53,11 @@ def test_what_a_killed_process_held_goes_to_who_waits(tmp_path: Path, runtime: R
 
         killer = threading.Thread(target=kill_when_somebody_waits)
         killer.start()
-        with runtime.permit("acme", "m-1", timeout=DEADLINE):
-            assert process.wait() == -signal.SIGKILL
-        killer.join()
+        try:
+            with runtime.permit("acme", "m-1", timeout=DEADLINE):
+                assert process.wait() == -signal.SIGKILL
+        finally:
+            killer.join()
         assert names(runtime) == ["tester"]
         until(lambda: not (tmp_path / "runtime" / "instances" / "holder.lock").exists())
 

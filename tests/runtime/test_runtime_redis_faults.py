@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,14 @@ from tests.stores.redis_server import Server, free_port, serving
 from cross_instance import AsyncRuntime, Permit, Runtime, events as kinds
 from cross_instance.events import Event
 from cross_instance.rules.operations import Snapshot
+from cross_instance.stores.redis.address import Address
+from cross_instance.stores.redis.shared import Shared
+from cross_instance.stores.redis.store import RedisStore
 
 RATE, BURST = 100, 100
 """Requests per second, and at once."""
 PROVIDERS = {"acme": {"requestsPerMinute": 60 * RATE, "burst": BURST}}
-IMPATIENT = ("patience=0.3", "timeout=0.2", "connect_timeout=0.2")
+PATIENT = ("patience=60", "timeout=30", "connect_timeout=30")
 
 
 @pytest.fixture
@@ -80,10 +84,27 @@ def another_password(server: Server, proxy: Proxy) -> Iterator[None]:
 @contextmanager
 def other_keys(server: Server, _: Proxy) -> Iterator[None]:
     with server.client() as client:
-        client.rename("{cir:v1:default}:values", "aside")
-        client.set("{cir:v1:default}:values", "somebody's")
+        client.rename("{cir:v2:default}:values", "aside")
+        client.set("{cir:v2:default}:values", "somebody's")
         yield
-        client.rename("aside", "{cir:v1:default}:values")
+        client.rename("aside", "{cir:v2:default}:values")
+
+
+@contextmanager
+def impatient(runtime: Runtime | AsyncRuntime, proxy: Proxy) -> Iterator[None]:
+    """Calls are given up soon, while they are to fail: at any other time a slow machine would be a fault of its own."""
+    store = runtime._membership.store._store
+    assert isinstance(store, RedisStore)
+    shared, patient = store._shared, store._shared.address
+    _set_patience(shared, replace(patient, patience=0.3, timeout=0.2, connect_timeout=0.2))
+    proxy.cut()  # connections wait for as long as they were told when they were made
+    yield
+    _set_patience(shared, patient)
+
+
+def _set_patience(shared: Shared, address: Address) -> None:
+    shared.address = shared.servers.address = address
+    shared.patience = address.patience
 
 
 Fault = Callable[[Server, Proxy], AbstractContextManager[None]]
@@ -102,12 +123,12 @@ def test_a_fault_that_lasts_is_bridged_by_the_share_and_charged_afterwards(
 ) -> None:
     told: list[Event] = []
     with Proxy(server.port) as proxy:
-        settings = settings_in(tmp_path, store=proxy.url(*IMPATIENT), providers=PROVIDERS, **UNHURRIED)
+        settings = settings_in(tmp_path, store=proxy.url(*PATIENT), providers=PROVIDERS, **UNHURRIED)
         with Runtime("one", settings=settings) as runtime:
             runtime.subscribe(told.append)
             held = take(runtime)
             assert runtime.status().degraded is None
-            with fault(server, proxy):
+            with fault(server, proxy), impatient(runtime, proxy):
                 broken = time.monotonic()
                 take(runtime).close()
                 noticed = time.monotonic()
@@ -137,11 +158,11 @@ def test_the_tasks_of_a_loop_go_on_at_the_share_too(server: Server, tmp_path: Pa
             pass
 
     async def main(proxy: Proxy) -> None:
-        settings = settings_in(tmp_path, store=proxy.url(*IMPATIENT), providers=PROVIDERS, **UNHURRIED)
+        settings = settings_in(tmp_path, store=proxy.url(*PATIENT), providers=PROVIDERS, **UNHURRIED)
         async with AsyncRuntime("one", settings=settings) as runtime, asyncio.timeout(DEADLINE):
             await take_one(runtime)
             assert (await runtime.status()).degraded is None
-            with fault(server, proxy):
+            with fault(server, proxy), impatient(runtime, proxy):
                 await asyncio.gather(*(take_one(runtime) for _ in range(MEANWHILE)))
                 assert runtime._membership.fallback.outage is not None
             while runtime._membership.fallback.is_busy:  # noqa: ASYNC110  # the heartbeat thread sees to it

@@ -8,12 +8,15 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import httpx2
 import pytest
+from tests.runtime.doubles import AsyncTimeline
 from tests.runtime.nets import beat_by_hand
 from tests.runtime.test_publishing_once import started
 
 from cross_instance import AsyncRuntime, RateLimitExceeded, Runtime, StoreUnavailable
 from cross_instance.events import CONFIG_PROBLEM, CONFIG_RELOADED
+from cross_instance.membership.reloading import Reloading
 from cross_instance.rules.operations import Acquire, Configure, Snapshot
 
 if TYPE_CHECKING:
@@ -263,3 +266,76 @@ def test_many_changes_are_named_in_part(timeline: Timeline, project: Path) -> No
         (event,) = events(runtime, CONFIG_RELOADED)
         assert event.message.endswith("and 22 more")
         assert len(event.fields["changed"]) == 30
+
+
+def test_an_instance_that_is_switched_on_joins_with_its_next_permit(timeline: Timeline, project: Path) -> None:
+    now = [0.0]
+    write(project, providers=ACME, enabled=False)
+    runtime = Runtime("one", store=timeline)
+    membership = runtime._membership
+    membership.reloading = Reloading(membership, lambda: now[0])
+    with runtime:
+        with runtime.permit("acme", "m"):
+            pass
+        write(project, providers={"acme": {"requestsPerMinute": 300}}, enabled=True)
+        with runtime.permit("acme", "m"):
+            assert not runtime.incarnation, "it looks as seldom as it would beat"
+        now[0] = runtime.settings.heartbeat_interval
+        with runtime.permit("acme", "m"):
+            assert membership.incarnation
+            assert [limit.amount for limit in runtime.limits()] == [300]
+        (event,) = events(runtime, CONFIG_RELOADED)
+        assert event.fields["changed"] == ("enabled", "providers.acme.requestsPerMinute")
+        write(project, providers=ACME, enabled=False)
+        look(runtime)
+        assert runtime.settings.enabled, "it is switched off with its next start"
+
+
+def test_an_async_instance_is_switched_on_too(timeline: Timeline, project: Path) -> None:
+    now = [0.0]
+    write(project, providers=ACME, enabled=False)
+
+    async def scenario() -> None:
+        runtime = AsyncRuntime("one", store=timeline, async_store=AsyncTimeline(timeline))
+        runtime._membership.reloading = Reloading(runtime._membership, lambda: now[0])
+        async with runtime:
+            write(project, providers=ACME, enabled=True)
+            now[0] = runtime.settings.heartbeat_interval
+            async with runtime.permit("acme", "m"):
+                assert runtime.incarnation
+
+    asyncio.run(scenario())
+
+
+def test_an_argument_that_switches_it_off_is_stronger_than_the_file(timeline: Timeline, project: Path) -> None:
+    now = [0.0]
+    write(project, providers=ACME, enabled=False)
+    runtime = Runtime("one", store=timeline, enabled=False)
+    runtime._membership.reloading = Reloading(runtime._membership, lambda: now[0])
+    with runtime:
+        write(project, providers=ACME, enabled=True)
+        now[0] = runtime.settings.heartbeat_interval
+        with runtime.permit("acme", "m"):
+            assert not runtime.incarnation
+
+
+def test_hosts_of_providers_follow_the_files_in_clients_made_before(timeline: Timeline, project: Path) -> None:
+    def answer(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={})
+
+    write(project, providers=ACME)
+    with (
+        joined("one", store=timeline) as runtime,
+        runtime.http_client(transport=httpx2.MockTransport(answer)) as client,
+    ):
+
+        def call() -> int:
+            client.post("http://new.test/v1/chat/completions", json={"model": "m", "messages": []})
+            return sum(node.used for node in runtime.run(Snapshot()).nodes if node.node == "acme/default")
+
+        assert call() == 0
+        write(project, providers={"acme": {**ACME["acme"], "baseUrls": ["http://new.test"]}})
+        look(runtime)
+        assert call() == 1
+        (event,) = events(runtime, CONFIG_RELOADED)
+        assert event.fields["changed"] == ("providers.acme.baseUrls",)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from hypothesis import given, strategies as st
 
+from cross_instance.degraded.shares import LONGEST, Share, first_level, scaled_spec
 from cross_instance.rules.limits import new_limit
 from cross_instance.rules.operations import (
     DAY,
@@ -18,7 +19,6 @@ from cross_instance.rules.operations import (
     NodeState,
     Source,
 )
-from cross_instance.shares import LONGEST, Share, first_level, scaled_spec
 
 weights = st.lists(st.integers(1, 1_000_000), min_size=1, max_size=30).map(tuple)
 

@@ -139,11 +139,14 @@ local function read_clock() return tonumber(ARGV[3]), tonumber(ARGV[4]), "" end
 """
 
 
+SCRIPTS = Scripts(replaced={"clock": CLOCK})
+
+
 class Clocked(Shared):
     """Stores whose operations are decided at the instants of a given clock, not of the server's."""
 
     def __init__(self, url: str, clock: Callable[[], Instant]) -> None:
-        super().__init__(url, Scripts(replaced={"clock": CLOCK}))
+        super().__init__(url, SCRIPTS)
         self._clock = clock
 
     def command(self, op: Operation[Any]) -> tuple[Script, bytes]:

@@ -509,8 +509,11 @@ def test_an_event_loop_does_not_wait_for_a_thread_that_is_inside(folder: Path) -
         assert (await waiting).instances == ()
         await store.close()
 
-    asyncio.run(main())
-    thread.join()
+    try:
+        asyncio.run(main())
+    finally:
+        leave.set()
+        thread.join()
     slow.close()
 
 

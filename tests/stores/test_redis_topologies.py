@@ -94,7 +94,7 @@ def is_whole(client: redis.Redis) -> bool:
 
 
 def slot_of(namespace: str) -> int:
-    slot: int = key_slot(f"{{cir:v1:{namespace}}}:values".encode())
+    slot: int = key_slot(f"{{cir:v2:{namespace}}}:values".encode())
     return slot
 
 
@@ -110,10 +110,10 @@ def test_a_cluster_s_node_is_found_and_followed() -> None:
             url = f"redis+cluster://127.0.0.1:{one.port},127.0.0.1:{two.port}?namespace={namespace}"
             with closing(RedisStore(url)) as store:
                 incarnation = joined(store)
-                assert (one, two)[half].client().exists(f"{{cir:v1:{namespace}}}:values")
+                assert (one, two)[half].client().exists(f"{{cir:v2:{namespace}}}:values")
                 move(namespace, (one, two)[half], (two, one)[half])
                 assert isinstance(store.run(Heartbeat(incarnation)), Beaten)
-                assert (two, one)[half].client().exists(f"{{cir:v1:{namespace}}}:values")
+                assert (two, one)[half].client().exists(f"{{cir:v2:{namespace}}}:values")
 
 
 def move(namespace: str, source: Server, target: Server) -> None:
@@ -123,7 +123,7 @@ def move(namespace: str, source: Server, target: Server) -> None:
         there, here = (client.execute_command("CLUSTER MYID").decode() for client in (new, old))
         new.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", here)
         old.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", there)
-        keys = [f"{{cir:v1:{namespace}}}:{name}" for name in ("values", "order")]
+        keys = [f"{{cir:v2:{namespace}}}:{name}" for name in ("values", "order")]
         old.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
         for client in (new, old):
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", there)

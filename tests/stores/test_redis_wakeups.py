@@ -90,7 +90,7 @@ def test_a_release_wakes_a_waiter_at_another_address(server: Server) -> None:
 def test_joining_opens_the_channel_of_an_incarnation_and_leaving_closes_it(server: Server) -> None:
     with closing(RedisStore(server.url())) as store:
         member = Member(store, "a")
-        until(lambda: member.channels(server) == [b"{cir:v1:default}:wake:%d" % member.incarnation])
+        until(lambda: member.channels(server) == [b"{cir:v2:default}:wake:%d" % member.incarnation])
         member.ask(1)
         store.run(Leave(member.incarnation))
         until(lambda: member.channels(server) == [])
@@ -177,8 +177,8 @@ def test_a_thread_and_a_loop_share_what_listens(server: Server) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"1", b"1 2 3", b"one two"])
 def test_what_others_publish_is_not_for_us(data: bytes) -> None:
-    assert decode_wake(b"{cir:v1:x}:wake:7", data) is None
-    assert decode_wake(b"{cir:v1:x}:wake:7", b"1 2") == Wake(7, 1, 2)
+    assert decode_wake(b"{cir:v2:x}:wake:7", data) is None
+    assert decode_wake(b"{cir:v2:x}:wake:7", b"1 2") == Wake(7, 1, 2)
 
 
 FORK = """\

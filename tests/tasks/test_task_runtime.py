@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.looking import until, waiting
 from tests.runtime.doubles import Timeline, one_at_a_time, settings_in
 
 from cross_instance import AsyncRuntime, Runtime, StoreUnavailable
@@ -23,6 +25,18 @@ if TYPE_CHECKING:
 def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
     store = Timeline() if request.param == "given" else None
     return Runtime("w", store=store, settings=settings_in(tmp_path))
+
+
+@contextmanager
+def at_work(runtime: Runtime, *arguments: Any) -> Iterator[None]:
+    """Have a thread work meanwhile, which ends well however the test does."""
+    worker = threading.Thread(target=runtime.work, args=arguments, daemon=True)
+    worker.start()
+    try:
+        yield
+    finally:
+        runtime.drain()
+        worker.join()
 
 
 def test_the_same_works_without_asyncio(runtime: Runtime) -> None:
@@ -60,12 +74,9 @@ def test_another_thread_drains_it(runtime: Runtime) -> None:
         begun.set()
 
     with runtime:
-        worker = threading.Thread(target=runtime.work)
-        worker.start()
-        runtime.submit("signal").result()
-        assert begun.is_set()
-        runtime.drain()
-        worker.join()
+        with at_work(runtime):
+            runtime.submit("signal").result()
+            assert begun.is_set()
         runtime.drain()  # nobody works any more
 
 
@@ -95,19 +106,14 @@ def test_a_thread_that_waits_for_a_permit_hears_that_it_is_to_end(tmp_path: Path
         def asks() -> None:
             runtime.permit("acme").acquire()
 
-        worker = threading.Thread(target=runtime.work, daemon=True)
-        with runtime.permit("acme"):
-            worker.start()
+        with at_work(runtime), runtime.permit("acme"):
             handle = runtime.submit("asks")
-            while not runtime.run(Snapshot()).instances[0].waiting:
-                pass
+            until(lambda: waiting(runtime) == 1)
             assert handle.cancel().cancel_asked
             with pytest.raises(TaskCancelled):
                 handle.result(timeout=30)
             (instance,) = runtime.run(Snapshot()).instances
             assert (instance.held, instance.waiting) == (1, 0), "it waits no more"
-        runtime.drain()
-        worker.join()
 
 
 WAITS: dict[str, Callable[[Runtime, TaskHandle], object]] = {
@@ -129,16 +135,13 @@ def test_a_thread_that_waits_hears_that_it_is_to_end(
             begun.set()
             wait(runtime, never)
 
-        worker = threading.Thread(target=runtime.work, args=(1,), daemon=True)
-        worker.start()
-        handle = runtime.submit("waits")
-        assert begun.wait(30)
-        assert handle.cancel().cancel_asked
-        with pytest.raises(TaskCancelled):
-            handle.result(timeout=30)
-        assert never.status().state is TaskState.QUEUED
-        runtime.drain()
-        worker.join()
+        with at_work(runtime, 1):
+            handle = runtime.submit("waits")
+            assert begun.wait(30)
+            assert handle.cancel().cancel_asked
+            with pytest.raises(TaskCancelled):
+                handle.result(timeout=30)
+            assert never.status().state is TaskState.QUEUED
 
 
 def test_calls_are_tuples_and_keys_come_from_them(runtime: Runtime) -> None:

@@ -19,8 +19,8 @@ from cross_instance._version import __version__
 from cross_instance.cli.looking import look, notices_of
 from cross_instance.config import load_settings, without_password
 from cross_instance.errors import ConfigError, StoreBusy, StoreUnavailable
-from cross_instance.lookout import is_alive
-from cross_instance.presence import SUFFIX, read_card, this_boot
+from cross_instance.membership.lookout import is_alive
+from cross_instance.membership.presence import SUFFIX, read_card, this_boot
 from cross_instance.rules.operations import SECOND
 from cross_instance.stores.folder import NETWORK, WAY_OUT, filesystem_of, may_be_closed
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime
+from heapq import merge
 from typing import TYPE_CHECKING
 
 import click
 
 from cross_instance.config import full_address, load_settings, without_password
-from cross_instance.feed import FeedReader, feed_path, to_line
+from cross_instance.errors import StoreUnavailable
+from cross_instance.membership.presence import INSTANCES, machine_of
 from cross_instance.spelling import printable
+from cross_instance.stores.urls import open_store
+from cross_instance.watching.feed import FeedReader, feed_path, to_line
+from cross_instance.watching.relay import Once, RelayReader, Way
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from cross_instance.config import Settings
@@ -33,15 +38,56 @@ LOOK_EVERY = 0.2
 def events(*, follow: bool, last: int, kinds: tuple[str, ...], as_json: bool) -> None:
     """Show what the instances of the store tell: grants, 429s, changed limits, who comes and goes, what is wrong.
 
-    It reads a file of this machine, not the store: it works, too, while the store is out of reach.
+    Those of this machine are read from a file, not from the store: that works, too, while the store is out of reach.
+    Those of other machines, which share a server, are read there.
     """
-    with closing(FeedReader(_path(load_settings()), whole=True)) as reader:
-        for event in deque(_all(reader, kinds), maxlen=max(0, last)):
+    settings = load_settings()
+    with closing(FeedReader(_path(settings), whole=True)) as reader, _server_of(settings) as server:
+        once = Once()
+
+        def told(near: Iterable[Event], far: Iterable[Event]) -> Iterator[Event]:
+            news = filter(once.is_news, merge(near, far, key=lambda event: event.at))
+            return (event for event in news if not kinds or event.kind in kinds)
+
+        for event in deque(told(_all(reader), _all(server)), maxlen=max(0, last)):
             click.echo(_line(event, as_json))
         while follow:
             time.sleep(LOOK_EVERY)
-            for event in _all(reader, kinds):
+            for event in told(_all(reader), server.read()):
                 click.echo(_line(event, as_json))
+
+
+@contextmanager
+def _server_of(settings: Settings) -> Iterator[RelayReader | Nobody]:
+    """What other machines tell; where that cannot be known, it is said."""
+    address = settings.store or ""
+    try:
+        store = open_store(address, settings) if "://" in address else None
+    except StoreUnavailable as error:
+        click.echo(f"What other machines tell is not shown: {error}", err=True)
+        store = None
+    feed = getattr(store, "feed", None)
+    try:
+        yield Nobody() if feed is None else RelayReader(Way(feed, lambda: _machine(settings)), whole=True)
+    finally:
+        if store is not None:
+            store.close()
+
+
+class Nobody:
+    """There is no other machine."""
+
+    def read(self) -> list[Event]:
+        """Nothing."""
+        return []
+
+
+def _machine(settings: Settings) -> str:
+    """How instances of this machine are called; "" where there has been none."""
+    try:
+        return machine_of(settings.runtime_dir / INSTANCES)
+    except OSError:
+        return ""
 
 
 def _path(settings: Settings) -> Path:
@@ -49,10 +95,10 @@ def _path(settings: Settings) -> Path:
     return feed_path(settings.runtime_dir, without_password(address))
 
 
-def _all(reader: FeedReader, kinds: tuple[str, ...]) -> Iterator[Event]:
+def _all(reader: FeedReader | RelayReader | Nobody) -> Iterator[Event]:
     """What is there to be read by now."""
     while told := list(reader.read()):
-        yield from (event for event in told if not kinds or event.kind in kinds)
+        yield from told
 
 
 def _line(event: Event, as_json: bool) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.cli.checks import Check
 from cross_instance.providers.presets import KNOWN
+from cross_instance.rules.learning_values import UNIT
 from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Kind, Source
 from cross_instance.status import LABELS, limits_of, place_of
 
@@ -145,6 +146,9 @@ def _remedy(settings: Settings, node: NodeState, refused: str) -> str:
     One that was learned below the configured one ends them at a price: it is tried again from time to time.
     """
     kinds, key = REMEDIES[refused]
+    if refused == "requests" and (floor := _floor(settings, node)):
+        mend = "if 429s go on, the provider allows less: lower adaptiveRateControl.minRequestsPerMinute"
+        return f"the rate may not be learned below {floor}/min; {mend}"
     place = place_of(node.node)
     setting = f"providers.{place.provider}.{f'models.{place.pattern}.' if place.pattern else ''}{key}"
     held = [limit for limit in node.limits if limit.kind in kinds]
@@ -155,6 +159,13 @@ def _remedy(settings: Settings, node: NodeState, refused: str) -> str:
         if configured:
             return f"{_text(configured[0])} are configured: lower {setting}, or see who else uses the account"
     return ""
+
+
+def _floor(settings: Settings, node: NodeState) -> int:
+    """The least that may be learned, where the learned rate has fallen to it; 0 where it has not."""
+    floor, learned = settings.adaptive.min_requests_per_minute or 0, node.learned
+    is_reached = learned is not None and learned.rejected and learned.rate <= floor * UNIT
+    return floor if is_reached else 0
 
 
 def _named(node: NodeState) -> str:

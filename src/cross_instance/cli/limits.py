@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cross_instance.cli.explaining import explanations, text_of
 from cross_instance.cli.looking import as_json, columns, known_providers, look
 from cross_instance.config import load_settings
 from cross_instance.errors import ConfigError
+from cross_instance.explaining import explanations, text_of
 from cross_instance.rules.operations import Unlearn
 from cross_instance.spelling import camel_keys
 from cross_instance.status import Place, format_model_limits, limits_of

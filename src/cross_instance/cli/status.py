@@ -9,6 +9,7 @@ import click
 from cross_instance.cli.looking import as_json, columns, look, notices_of
 from cross_instance.config import load_settings, without_password
 from cross_instance.events import LIMITS_GUESSED, SETTINGS_IGNORED
+from cross_instance.prediction import Prediction, prediction_of
 from cross_instance.rules.operations import SECOND, World
 from cross_instance.spelling import camel_keys
 from cross_instance.status import (
@@ -32,6 +33,8 @@ ACCOUNT_HEADINGS = ("account", "model", "last 60 s", "held", "ghosts", "waiting"
 ACCOUNT_NUMBERS = frozenset({2, 3, 4, 5, 6, 7})
 SHARE_HEADINGS = ("instance", "account", "priority", "reserve", "last 60 s")
 SHARE_NUMBERS = frozenset({2, 3, 4})
+REFUSED_HEADINGS = ("429s of account", "model", "10 min", "30 min", "60 min", "risk", "proactive cut")
+REFUSED_NUMBERS = frozenset({2, 3, 4, 5, 6})
 
 
 @click.command()
@@ -41,7 +44,9 @@ def status(*, as_json_: bool) -> None:
 
     Held: permits for calls under way. Ghosts: slots of instances that fell silent, counted for a while because their
     calls may still run. Guard: requests left unspent so that delays cause no 429. Instances that have a priority or a
-    reserve are listed with both, as they are in force now.
+    reserve are listed with both, as they are in force now. 429s: the share of requests that met one, where limits are
+    learned, the risk it implies, and by how much the rate would be cut for it beforehand; that is off unless
+    adaptiveRateControl.predictive is set.
     """
     settings = load_settings()
     world = look(settings)
@@ -85,6 +90,7 @@ def _to_dict(settings: Settings, world: World | None) -> dict[str, Any]:
         "guessed": list(guessed_accounts(world)),
         "instances": [] if world is None else camel_keys(world.instances),
         "accounts": [] if world is None else camel_keys(world.nodes),
+        "prediction": [{"account": node.node, **seen.to_dict()} for node, seen in _predictions(world)],
         "locks": [] if world is None else camel_keys(world.locks),
     }
 
@@ -106,6 +112,9 @@ def _lines(settings: Settings, world: World | None) -> Iterator[str]:
     shares = list(_share_rows(world))
     if shares:
         yield from ("", *columns([SHARE_HEADINGS, *shares], SHARE_NUMBERS))
+    refused = [_refused_row(node, seen) for node, seen in _predictions(world)]
+    if refused:
+        yield from ("", *columns([REFUSED_HEADINGS, *refused], REFUSED_NUMBERS))
     notices = [f"{notice.topic}: {notice.text}" for notice in notices_of(world)]
     notices += [f"{LIMITS_GUESSED}: nothing is known of the limits of {name}" for name in guessed_accounts(world)]
     notices += [f"{SETTINGS_IGNORED}: {entry.place} has no effect" for entry in settings.reserved()]
@@ -148,6 +157,19 @@ def _share_rows(world: World) -> Iterator[tuple[str, ...]]:
             if flow.weight != 1 or flow.reserve:
                 name, label = names.get(flow.incarnation, ""), place_of(node.node).label
                 yield name, label, str(flow.weight), f"{flow.reserve}/min", str(flow.used)
+
+
+def _predictions(world: World | None) -> Iterator[tuple[NodeState, Prediction]]:
+    """Where limits are learned."""
+    for node in () if world is None else world.nodes:
+        if node.learned is not None:
+            yield node, prediction_of(node.learned)
+
+
+def _refused_row(node: NodeState, seen: Prediction) -> tuple[str, ...]:
+    place = place_of(node.node)
+    shares = (f"{share:.2%}" for share in seen.shares)
+    return place.label, place.pattern or "all", *shares, f"{seen.risk:.0%}", seen.cut_text
 
 
 def ago(microseconds: int) -> str:

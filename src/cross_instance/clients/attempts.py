@@ -49,8 +49,9 @@ class Permit(Protocol):
         signals: Signals | None = None,
         usage: Usage | None = None,
         first_token: float | None = None,
+        operation: str | None = None,
     ) -> None:
-        """Record how it ended; `first_token` in seconds from sending."""
+        """Record how it ended; `first_token` in seconds from sending, `operation`: what was asked for."""
 
     def close(self) -> Any:
         """Give the permit back; a second time does nothing."""
@@ -151,7 +152,13 @@ class Attempt:
         self._ended = True
         if HTTPStatus.MULTIPLE_CHOICES <= self._status < HTTPStatus.BAD_REQUEST:
             outcome = Outcome.IGNORED
-        self.permit.settle(outcome=outcome, signals=signals, usage=usage, first_token=self._first_token)
+        self.permit.settle(
+            outcome=outcome,
+            signals=signals,
+            usage=usage,
+            first_token=self._first_token,
+            operation=self._call.info.operation,
+        )
 
 
 def _says_something(text: bytes) -> bool:

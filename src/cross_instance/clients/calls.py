@@ -20,7 +20,7 @@ from cross_instance.providers.tokens import Calibration, RequestInfo, costs_of, 
 from cross_instance.rules.operations import Costs, Priority
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cross_instance.clients.attempts import Permit
 
@@ -104,13 +104,24 @@ class Caller:
         self.runtime = runtime
         self._provider = provider and provider.lower()
         self._account = account
-        self._provider_for_host = lru_cache(HOSTS)(runtime.settings.provider_for_host)
+        self._hosts = self._hosts_of(runtime.settings)
 
     def provider_of(self, head: Head) -> str | None:
         """Who may be asked something, to be seen from the body; None where the request can be no model call."""
         if head.method != "POST":
             return None
-        return self._provider or self._provider_for_host(head.host)
+        return self._provider or self._known(head.host)
+
+    def _known(self, host: str) -> str | None:
+        """The provider of a host, by the settings in force."""
+        settings = self.runtime.settings
+        if self._hosts[0] is not settings:
+            self._hosts = self._hosts_of(settings)
+        return self._hosts[1](host)
+
+    @staticmethod
+    def _hosts_of(settings: Settings) -> tuple[Settings, Callable[[str], str | None]]:
+        return settings, lru_cache(HOSTS)(settings.provider_for_host)
 
     def call(self, provider: str, head: Head, body: bytes | None) -> Call | None:
         """What is asked for, None where it is no model call; `body` is None where it could not be kept.

@@ -292,11 +292,12 @@ _LIVE_BRANCHES = {"adaptiveRateControl", "instances", "providers"}
 
 
 def is_live(path: tuple[str, ...]) -> bool:
-    """Whether a setting can change while a process runs: limits, how they are learned, weights, reserves, the queue.
+    """Whether a setting can change while a process runs: providers, how limits are learned, weights, reserves, the
+    queue.
 
     The others say who the instance is and where it is found: they hold until the process starts anew.
     """
-    return path in _LIVE or (path[0] in _LIVE_BRANCHES and path[-1] != BASE_URLS.path[-1])
+    return path in _LIVE or path[0] in _LIVE_BRANCHES
 
 
 Branch = dict[str, "Setting[Any] | Branch"]

@@ -12,7 +12,7 @@ from cross_instance.coordinator.models import CoordinatorStatus, InstanceInfo
 from cross_instance.coordinator.seat import config_of
 from cross_instance.coordinator.shares import Shares
 from cross_instance.coordinator.views import info_of, info_seems_alive, lives
-from cross_instance.heartbeat import sweep
+from cross_instance.membership.heartbeat import sweep
 from cross_instance.rules.operations import Snapshot
 
 USUAL_TIMEOUT_MS = 60_000

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cross_instance.config import Settings
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.stores.base import Store
 
 OVERRIDES = {

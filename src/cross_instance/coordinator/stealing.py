@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from cross_instance.coordinator.models import InstanceInfo, StealableQueueEntry, StealingStats
 from cross_instance.coordinator.queue_states import QueueStates
 from cross_instance.coordinator.views import backlog, info_of, shown_entry
+from cross_instance.membership.workload import note_stolen
 from cross_instance.rules.operations import Steal
-from cross_instance.workload import note_stolen
 
 if TYPE_CHECKING:
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
 
 WORTH_STEALING = 2
 """Who has more pending tasks than this is worth stealing from."""

@@ -15,8 +15,8 @@ from cross_instance.coordinator.models import (
     InstanceInfo,
     StealableQueueEntry,
 )
-from cross_instance.lookout import is_alive
-from cross_instance.presence import instances_folder
+from cross_instance.membership.lookout import is_alive
+from cross_instance.membership.presence import instances_folder
 from cross_instance.rules.operations import CLUSTER, SECOND, Entry, Kind
 from cross_instance.rules.stealing import UNKNOWN
 from cross_instance.spelling import time_text, wall_of
@@ -24,7 +24,7 @@ from cross_instance.spelling import time_text, wall_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import InstanceState, QueueState, TaskWorld, World
 
 MS = 1_000

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from cross_instance.dynamic_parallelism import machine
 from cross_instance.dynamic_parallelism.models import DynamicAdjusterConfig, ParallelismChange
+from cross_instance.membership.clocks import steady_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,9 +42,12 @@ MOST_MODELS = 1_000
 """Models that a state is kept of; beyond that the one longest unchanged is forgotten."""
 
 
+_BEGUN = time.time() - steady_seconds()
+
+
 def wall_ms() -> float:
-    """Unix time in milliseconds."""
-    return time.time() * 1_000
+    """Unix time in milliseconds by the clock as it stood when this process began: who sets it since moves nothing."""
+    return (_BEGUN + steady_seconds()) * 1_000
 
 
 def build_key(provider: str, model: str) -> str:

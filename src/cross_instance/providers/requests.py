@@ -47,11 +47,22 @@ _CHOICES = ("n", "best_of")
 _FORM_MODEL = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,200})\r\n')
 
 
+OTHER = "other"
+_OPERATIONS = (
+    ("chat", re.compile(r"(?:^|/)(?:chat/completions|responses|messages|interactions)$")),
+    ("text_completion", re.compile(r"(?:^|/)completions$")),
+    ("embeddings", _EMBEDDING),
+    ("generate_content", re.compile(r":(?:generateContent|streamGenerateContent)$")),
+)
+OPERATIONS = (*(name for name, _ in _OPERATIONS), OTHER)
+"""What is asked for, as the semantic conventions for generative AI name it (`gen_ai.operation.name`)."""
+
+
 class RequestInfo(msgspec.Struct, frozen=True):
     """What is known of a request before it is sent.
 
     `estimated_input`: tokens, not calibrated. `output_limit`: the most tokens it may generate, over all choices;
-    None: not limited. `counts` false: it takes a request, but no tokens.
+    None: not limited. `counts` false: it takes a request, but no tokens. `operation`: one of `OPERATIONS`.
     """
 
     model: str
@@ -59,6 +70,7 @@ class RequestInfo(msgspec.Struct, frozen=True):
     estimated_input: int = 0
     output_limit: int | None = None
     counts: bool = True
+    operation: str = OTHER
 
 
 def read_request(provider: str, method: str, path: str, content_type: str, body: bytes) -> RequestInfo | None:
@@ -82,6 +94,7 @@ def read_request(provider: str, method: str, path: str, content_type: str, body:
         estimated_input=estimate_tokens(provider.lower(), request) if counts and request else 0,
         output_limit=0 if _EMBEDDING.search(path) else _output_limit(request),
         counts=counts and bool(request),
+        operation=next((name for name, path_of in _OPERATIONS if path_of.search(path)), OTHER),
     )
 
 

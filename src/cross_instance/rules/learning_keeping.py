@@ -51,7 +51,7 @@ def unlearn(tables: Tables, op: Unlearn, at: Instant) -> Unlearned:
     """Decide an `Unlearn`."""
     ledger = Ledger(tables, at)
     names = {key[1:-1].decode() for table in (LEARNED, KEPT) for key, _ in tables.scan(table)}
-    forgotten = tuple(sorted(name for name in names if _is_meant(ledger, op, name)))
+    forgotten = tuple(sorted(name for name in names if _is_meant(ledger, op, name, names)))
     for name in forgotten:
         ledger.drop_learned(name)
         tables.delete(named(KEPT, name))
@@ -62,11 +62,18 @@ def unlearn(tables: Tables, op: Unlearn, at: Instant) -> Unlearned:
     return Unlearned(at=at, wakes=tuple(ledger.wakes), notices=tuple(ledger.notices), nodes=forgotten)
 
 
-def _is_meant(ledger: Ledger, op: Unlearn, name: str) -> bool:
+def _is_meant(ledger: Ledger, op: Unlearn, name: str, names: set[str]) -> bool:
     account, _, group = name.partition("#")
     if op.provider not in ("", account.partition("/")[0]) or op.account not in ("", account):
         return False
     if not op.model:
         return True
+    return group == most_specific(_patterns(ledger, account, names), op.model)
+
+
+def _patterns(ledger: Ledger, account: str, names: set[str]) -> tuple[str, ...]:
+    """The patterns of an account's groups; before any is published after a boot, those that were learned of."""
     node = ledger.node(account)
-    return group == ("" if node is None else most_specific(node.patterns, op.model))
+    if node is not None:
+        return node.patterns
+    return tuple(group for of, _, group in (name.partition("#") for name in names) if of == account and group)

@@ -68,4 +68,9 @@ def risk(record: Risk, now: int) -> int:
 
 def proactive_cut(record: Risk, now: int) -> int:
     """The ppm by which to reduce the rate beforehand."""
-    return MOST_CUT * risk(record, now) // WHOLE
+    return cut_of(risk(record, now))
+
+
+def cut_of(risk: int) -> int:
+    """The cut (ppm) that a risk (ppm) calls for."""
+    return MOST_CUT * risk // WHOLE

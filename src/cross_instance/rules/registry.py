@@ -199,10 +199,12 @@ def _lost(ledger: Ledger, op: Sweep) -> Iterator[tuple[int, Instance, bool]]:
 def _silent(ledger: Ledger, awake: int) -> int | None:
     """Who has been silent for longest, to one who has been awake for so long."""
     found = ledger.tables.first(BEAT)
-    if found is None or int.from_bytes(found[0][1:9]) > ledger.now:
-        return None
-    silent: int = unpack_one(found[0][9:])[0]
-    return silent if ledger.live_instance(silent).timeout <= awake else None
+    while found is not None and int.from_bytes(found[0][1:9]) <= ledger.now:
+        silent: int = unpack_one(found[0][9:])[0]
+        if ledger.live_instance(silent).timeout <= awake:
+            return silent
+        found = ledger.tables.after(BEAT, found[0])
+    return None
 
 
 class Removal(NamedTuple):

@@ -11,15 +11,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cross_instance.rules.operations import Operation, Result, Wake
 
     R = TypeVar("R", bound=Result)
 
 Permit = tuple[int, int]
 """A permit's or waiter's name: (incarnation, seq)."""
+
+
+class Told(NamedTuple):
+    """What was read of a feed: the place to go on from, and the entries: who told (`origin`), and the lines."""
+
+    place: str
+    entries: list[tuple[str, list[bytes]]]
+
+
+class Feed(Protocol):
+    """Where the instances of a store that several machines share hear each other; such a store gives it as `feed`.
+
+    It is bounded, and what stands in it expires. Its methods may be called from any thread.
+    """
+
+    def add(self, origin: str, lines: Sequence[str]) -> None:
+        """Add lines that an instance of the machine `origin` tells. Raises `StoreUnavailable`."""
+
+    def read(self, after: str) -> Told:
+        """Some of what stands in it after a place, in its order. Raises `StoreUnavailable`."""
+
+    def beginning(self) -> str:
+        """The place before all that stands in it."""
+
+    def now(self) -> str:
+        """The place before all that is added from now on, as well as it is known here."""
 
 
 class Store(Protocol):

@@ -16,7 +16,7 @@ from cross_instance.rules.task_checks import MOST_PROGRESS
 from cross_instance.tasks import payloads
 
 if TYPE_CHECKING:
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import ClaimedTask
 
 

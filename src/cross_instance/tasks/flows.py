@@ -34,7 +34,7 @@ from cross_instance.tasks.views import TaskStatus, view
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import NewTask
 
 R = TypeVar("R")

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
-from cross_instance.steady import AsyncSteadyStore
+from cross_instance.degraded.steady import AsyncSteadyStore
 from cross_instance.stores.urls import open_async_store
 from cross_instance.tasks.adapter import ThreadedStore
 from cross_instance.tasks.managing import AsyncTasks, Tasks
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.runtime import AsyncRuntime, Runtime
     from cross_instance.stores.base import AsyncStore, Store
     from cross_instance.tasks.handles import AsyncTaskHandle, TaskHandle

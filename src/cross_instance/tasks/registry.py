@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from msgspec.structs import replace
 
-from cross_instance.accounts import account_key
 from cross_instance.asking import urgency_of
 from cross_instance.config import account_names
+from cross_instance.membership.accounts import account_key
 from cross_instance.rules.operations import FOREVER, SECOND, NewTask, Push
 from cross_instance.rules.task_checks import push as check_push
 from cross_instance.tasks.payloads import encode_call

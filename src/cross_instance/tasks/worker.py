@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from cross_instance.errors import CrossInstanceError, StoreUnavailable
+from cross_instance.membership.workload import note_stolen
 from cross_instance.rules.operations import SECOND, Claim, Claimed, Fenced, Finish, Finished, Renew, Renewed
 from cross_instance.rules.task_checks import MOST_CLAIMED, MOST_TOGETHER
 from cross_instance.tasks.attempts import Attempt
 from cross_instance.tasks.load import Load
 from cross_instance.tasks.pace import Pace
-from cross_instance.workload import note_stolen
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from cross_instance.membership import Membership
+    from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import Operation, TaskEnd, Wake
     from cross_instance.stores.base import AsyncStore
     from cross_instance.tasks.registry import Kinds

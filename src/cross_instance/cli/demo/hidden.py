@@ -25,9 +25,9 @@ from cross_instance.cli.demo.scene import (
     Plan,
     own_files,
 )
-from cross_instance.cli.explaining import explanations, text_of as explained_text
 from cross_instance.cli.processes import brief_all, started, tell_all
 from cross_instance.config import load_settings
+from cross_instance.explaining import explanations, text_of as explained_text
 from cross_instance.rules.operations import LearnedState, Snapshot, World
 from cross_instance.stores.embedded import EmbeddedStore
 

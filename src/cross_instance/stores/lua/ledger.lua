@@ -55,12 +55,16 @@ local function new_node(name)
   return node
 end
 
--- Remove a node at which nothing is counted any more.
-local function drop_node(name)
-  local key = tables.named("n", name)
-  nodes[key] = false
+-- Remove a record that is in the index, and what was read of it.
+local function drop(known, key)
+  known[key] = false
   tables.unindex(key)
   tables.delete(key)
+end
+
+-- Remove a node at which nothing is counted any more.
+local function drop_node(name)
+  drop(nodes, tables.named("n", name))
 end
 
 -- What is learned at a node.
@@ -76,10 +80,7 @@ end
 
 -- Forget what is learned at a node.
 local function drop_learned(name)
-  local key = tables.named("L", name)
-  learners[key] = false
-  tables.unindex(key)
-  tables.delete(key)
+  drop(learners, tables.named("L", name))
 end
 
 -- Whether a permit counts at the cluster's node.

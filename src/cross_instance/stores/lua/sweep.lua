@@ -28,9 +28,11 @@ end
 -- Who has been silent for longest, to one who has been awake for so long.
 local function next_silent()
   local key = tables.first("b")
-  if not key or tables.number_at(key, 2) > ledger.now then return nil end
-  local silent = tables.number_at(key, 10)
-  return ledger.instance(silent).timeout <= awake and silent or nil
+  while key and tables.number_at(key, 2) <= ledger.now do
+    local silent = tables.number_at(key, 10)
+    if ledger.instance(silent).timeout <= awake then return silent end
+    key = tables.scan("b", 1, key)[1]
+  end
 end
 
 for _, incarnation in ipairs(dead) do

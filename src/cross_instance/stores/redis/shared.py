@@ -62,6 +62,8 @@ class Shared:
         self.abandoned = False
         self._scripts = scripts or Scripts()
         self._names = Names(self.address.namespace)
+        self.feed_key = self._names.feed
+        """Where the instances of the namespace hear each other (`feed`)."""
         self._calls: dict[type[Operation[Any]], Call] = {}
         self._nonces: dict[int, str] = {}
         self._listened: set[int] = set()

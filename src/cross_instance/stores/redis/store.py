@@ -18,6 +18,7 @@ from cross_instance.rules.operations import Result
 from cross_instance.stores.redis.calls import Pause, decide, prove
 from cross_instance.stores.redis.connections import Connections
 from cross_instance.stores.redis.faults import ERRORS
+from cross_instance.stores.redis.feed import ServerFeed
 from cross_instance.stores.redis.pipeline import Pipeline
 from cross_instance.stores.redis.shared import Shared, give_back, share
 
@@ -84,6 +85,8 @@ class RedisStore(_Redis):
     def __init__(self, url: str, *, make: Callable[[str], Shared] = Shared) -> None:
         super().__init__(url, make=make)
         self._connections = Connections(self._shared.servers)
+        self.feed = ServerFeed(self._shared, self._connections)
+        """What instances tell those of other machines."""
         try:
             self._perform(prove(self._shared))
         except BaseException:

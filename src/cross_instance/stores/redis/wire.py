@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from cross_instance.rules.operations import Operation, Result, Workload
 
-VERSION = "v1"
+VERSION = "v2"
 """Of the stored names and records; raised when they change so that an older package must not see them."""
 
 _OPERATIONS: tuple[type[Operation[Any]], ...] = (
@@ -77,6 +77,7 @@ class Names:
     def __init__(self, namespace: str) -> None:
         tag = f"{{cir:{VERSION}:{namespace}}}"
         self.keys = (f"{tag}:values", f"{tag}:order", f"{tag}:tasks", f"{tag}:task-order")
+        self.feed = f"{tag}:feed"
         self._channel = f"{tag}:wake:"
 
     def keys_of(self, kind: type[Operation[Any]]) -> tuple[str, ...]:

@@ -95,6 +95,19 @@ def who_has_just_woken_takes_no_silence_for_death(scene: Scene) -> None:
 
 
 @law(Need.CLOCK)
+def who_may_be_silent_for_long_covers_nobody(scene: Scene) -> None:
+    """To one who has just woken, the silence of one with a long timeout says nothing: others' silence does."""
+    actor = scene.instance("a", slots(1))
+    scene.run(msgspec.structs.replace(actor.identity, instance_id="long", nonce="n", timeout=10 * TIMEOUT))
+    scene.pass_time(10 * TIMEOUT - 2)
+    actor.beat()
+    scene.run(msgspec.structs.replace(actor.identity, instance_id="short", nonce="m", timeout=5))
+    scene.pass_time(5)
+    swept = scene.run(Sweep(awake=TIMEOUT))
+    require(swept.removed == ("short",), f"only the other was silent for too long: {swept}")
+
+
+@law(Need.CLOCK)
 def a_beat_keeps_alive(scene: Scene) -> None:
     """Each beat starts the timeout anew, and an instance may set its own."""
     actor = scene.instance("a", slots(1))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bench.learning.figures import reached, refused, used
-from bench.learning.ours import Ours
+from bench.learning.ours import OneModel, Ours
 from bench.learning.peers import PEERS
 from bench.learning.provider import SECOND, SHAPES, Provider, Shape
-from bench.learning.simulation import Log, Scene, Simulation
+from bench.learning.simulation import Controller, Log, Scene, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +32,13 @@ SLOTS = (20, 100)
 DAY = 600
 """Seconds for which the limit stays, where it differs by time of day; a day is shortened, its changes are not."""
 OUTAGE = 300
+MODELS = ("large", "small", "tiny")
 
 
 class Line(msgspec.Struct, frozen=True):
     """One line. `after`: seconds until 95 % (after a doubling), or 90 % with few 429s (after anything else) are
-    reached; `burst`: the 429s before 600 s, or in the two minutes after a change. None: never."""
+    reached, of several changes the longest; `burst`: the 429s before 600 s, or in the two minutes after a change. None:
+    never."""
 
     scene: str
     who: str
@@ -73,7 +75,10 @@ def _others(shape: Shape) -> Iterator[Line]:
         yield _steady(shape, Scene(300, demand=300 * demand), f"demand {demand:.0%}", ours, "ours")
     yield _steady(shape, Scene(300, seconds=3_600), "prediction on", predicting, "ours")
     yield _steady(shape, Scene(300, seconds=3_600), "prediction off", ours, "ours")
-    yield _steady(shape, Scene(300), "three models behind one limit, a record each", ours, "ours", clients=3)
+    yield _models(shape, "three models behind one limit, one record", [ours(1)] * len(MODELS))
+    account = Ours(models=MODELS)
+    each = [OneModel(account, model) for model in MODELS]
+    yield _models(shape, "three models behind one limit, a record each", each)
     yield _day(shape)
     yield _outage(shape)
 
@@ -144,11 +149,24 @@ def _with_changes(shape: Shape, limit: int, lag: float, seed: int) -> Iterator[L
         )
 
 
+def _models(shape: Shape, name: str, models: Sequence[Controller]) -> Line:
+    scene = Scene(300)
+    log = Simulation(scene, Provider(shape, scene.limit), models).run()
+    return _line(name, "ours", shape, scene, reached(log, scene.limit, 0.95), log, scene.limit)
+
+
 def _day(shape: Shape) -> Line:
     changes = tuple((DAY * number, 150.0 if number % 2 else 300.0) for number in range(1, 6))
     scene = Scene(300, DAY * 6, changes=changes)
     log, _ = run(shape, scene, ours)
-    return _line("time of day", "ours", shape, scene, None, log, 225 - 15)
+    times = [_after_change(log, at, limit, fell=limit < scene.limit) for at, limit in changes]
+    longest = None if None in times else max(time for time in times if time is not None)
+    return _line("time of day", "ours", shape, scene, longest, log, 225 - 15)
+
+
+def _after_change(log: Log, at: int, limit: float, *, fell: bool) -> int | None:
+    part = Log(log.accepted[: at + DAY], log.rejected[: at + DAY])
+    return reached(part, limit, 0.9, at, 0.05) if fell else reached(part, limit, 0.95, at)
 
 
 def _outage(shape: Shape) -> Line:

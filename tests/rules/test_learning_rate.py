@@ -74,7 +74,7 @@ class TestGrowth:
         for step in range(1, 4):
             record = granted(record, step * STEP, step * 1_000)
             rates.append(record.rate * 100 // (297 * UNIT))
-        assert rates == [102, 106, 114]
+        assert rates == [104, 112, 130]
 
     def test_the_more_429s_climbs_did_cost_the_less_high_they_go(self) -> None:
         heights = []
@@ -90,6 +90,24 @@ class TestGrowth:
         for step in range(1, 20):
             record = granted(record, step * STEP, step * 200)
         assert record.rate > 2 * record.estimate
+
+    def test_a_climb_further_ahead_than_its_like_is_free(self) -> None:
+        rates = []
+        for slack in (0, SECOND, 10 * SECOND):
+            record = cruising(due=Mark(0, 0), cost=10_000, slack=slack)
+            for step in range(1, 6):
+                record = granted(record, step * STEP, 25 * step + 3 * step * step)
+            rates.append(record.rate * 100 // record.estimate)
+        assert rates == [112, 255, 112]
+
+    def test_how_far_ahead_climbs_come_is_remembered_and_fades(self) -> None:
+        climb = {"phase": Phase.PROBE, "rate": 340 * UNIT, "survived": 315 * UNIT, "gain": 80_000}
+        record = hit(cruising(climb=Mark(44 * SECOND, 220), **climb), 301, 59 * SECOND)
+        assert record.slack == 81 * SECOND // 5 - 15 * SECOND
+        record = hit(record, 602, 119 * SECOND)
+        assert record.slack == 81 * SECOND // 5 - 15 * SECOND, "met while cruising tells nothing of climbs"
+        again = msgspec.structs.replace(record, climb=Mark(164 * SECOND, 820), **climb)
+        assert hit(again, 902, 179 * SECOND).slack == record.slack - record.slack // 8
 
     def test_a_quiet_step_forgets_the_boundary_and_ends_a_probe(self) -> None:
         record = granted(cruising(phase=Phase.PROBE), STEP, 3)
@@ -158,9 +176,19 @@ class TestWhatTheyTell:
         assert (record.estimate, record.phase) == (150 * UNIT, Phase.CLIMB)
 
     def test_clearly_more_means_that_it_has_grown(self) -> None:
-        record = cruising(phase=Phase.PROBE, rate=500 * UNIT, survived=450 * UNIT)
+        record = cruising(phase=Phase.PROBE, rate=500 * UNIT, survived=450 * UNIT, gain=100_000)
         record = hit(record, 400, 59 * SECOND)
-        assert (record.estimate, record.phase, record.learning) == (406_779, Phase.CLIMB, 1)
+        two_steps = 450 * UNIT * 100 // 105
+        assert (record.estimate, record.phase, record.learning) == (two_steps, Phase.CLIMB, 1)
+
+    def test_met_while_cruising_it_is_a_little_lower_where_the_figure_agrees(self) -> None:
+        estimates = [hit(cruising(), count, 59 * SECOND).estimate // UNIT for count in (286, 296, 299)]
+        assert estimates == [294, 296, 297]
+
+    def test_a_step_shorter_than_a_window_has_sustained_nothing_by_itself(self) -> None:
+        known = cruising(phase=Phase.PROBE, rate=340 * UNIT, survived=315 * UNIT, gain=80_000)
+        record = hit(known, 301, 59 * SECOND)
+        assert record.estimate == 315 * UNIT * 100 // 104
 
     def test_about_as_much_confirms_it(self) -> None:
         record = cruising(phase=Phase.PROBE, rate=400 * UNIT, survived=330 * UNIT)
@@ -248,6 +276,19 @@ def test_never_stuck_low(low: int) -> None:
         now, count = now + step, count + record.rate * step // MINUTE // UNIT + 1
         record = granted(record, now, count)
     assert record.rate > 100 * low
+
+
+def test_never_stuck_high() -> None:
+    """Ten a window, met every time, and a step between that the pause has left unused."""
+    record, now, serial = cruising(73, learning=1), 0, 0
+    for _ in range(20):
+        for _ in range(2):
+            now, serial = now + STEP, serial + 3
+            record = granted(record, now, serial)
+        now, serial = now + STEP, serial + 4
+        record = hit(record, serial, now, retry_after=2 * SECOND)
+        serial += 1
+    assert record.estimate <= 60 * UNIT
 
 
 @pytest.mark.parametrize("accepted", [1, 2])

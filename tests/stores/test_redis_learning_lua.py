@@ -418,7 +418,7 @@ local asked = cmsgpack.unpack(ARGV[1])
 if asked[1] == "most_specific" then return patterns.most_specific(asked[2], asked[3]) end
 if asked[1] == "pause" then return string.format("%.0f", estimate.pause(asked[2], asked[3])) end
 if asked[1] == "rate_of" then return string.format("%.0f", values.rate_of({ amount = asked[2], period = asked[3] })) end
-return string.format("%.0f", values[asked[1]](asked[2], asked[3]))
+return string.format("%.0f", values[asked[1]](asked[2], asked[3], asked[4]))
 """
 Call = Callable[..., bytes]
 
@@ -453,6 +453,12 @@ def test_a_part_is_rounded_as_in_python(call: Call, rate: int, ppm: int) -> None
 @on_the_server
 def test_units_are_counted_as_in_python(call: Call, units: int, us: int) -> None:
     assert int(call("per_minute", units, us)) == learning_values.per_minute(units, us)
+
+
+@given(st.integers(-1_000, FOREVER), spans, rates)
+@on_the_server
+def test_a_lead_is_counted_as_in_python(call: Call, units: int, us: int, rate: int) -> None:
+    assert int(call("ahead", units, us, rate)) == learning_values.ahead(units, us, rate)
 
 
 @given(rates, st.integers(0, FOREVER))

@@ -10,6 +10,8 @@
 5. A rate is bounded here, and so is what the learner takes itself to have paced.
 6. After a pause one request goes first, as a trial. The others wait until its 429 would have been heard: so a pause
    that was too short costs one 429, however many could go within the delay.
+7. Where a climb's overload only confirms what is known, the last second of the pause is made up for: the provider's
+   bucket was refilled meanwhile, or its next window has begun.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ import msgspec
 from cross_instance.rules import learning, learning_notes as notes, publications, usage
 from cross_instance.rules.learning import Learner, Stamp, new_learner
 from cross_instance.rules.learning_concurrency import told as slots_told
-from cross_instance.rules.learning_rate import BUSY, STEP, Phase, Rate
+from cross_instance.rules.learning_estimate import confirms
+from cross_instance.rules.learning_rate import BUSY, STEP, Rate
 from cross_instance.rules.learning_records import Learned
 from cross_instance.rules.learning_risk import counted, proactive_cut
 from cross_instance.rules.learning_simple import Factors, Simple, accepted, rejected as reduced
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, Mark, part, per_minute, sane
+from cross_instance.rules.limits import refill_from
 from cross_instance.rules.operations import FOREVER, MINUTE, SECOND, Kind, Learning
 
 if TYPE_CHECKING:
@@ -221,19 +225,26 @@ def succeeded(ledger: Ledger, name: str, node: Node, stamp: Stamp) -> bool:
     if learned is None:
         return False
     changed = _take(learned, learning.succeeded(learned.learner, stamp), ledger, name)
-    watch(learned, node, ledger.now)
+    _heed(learned, node)
     return changed
+
+
+def _heed(learned: Learned, node: Node) -> None:
+    """Tell the node which successes are notable; none of them puts off the step that is due."""
+    slots = learned.learner.slots
+    if learned.simple is not None or not (slots.cap or slots.samples):
+        node.notable = FOREVER
+    else:
+        node.notable = min(slots.highest, slots.cap - 1) if slots.cap else slots.highest
 
 
 def watch(learned: Learned, node: Node, now: int) -> None:
     """Tell the node which grants and successes are the learner's business (rule 2)."""
-    node.notable = FOREVER
+    _heed(learned, node)
     if learned.simple is not None:
         node.watch = 0 if learned.listen else learned.simple.changed + SECOND
         return
-    requests, slots = learned.learner.requests, learned.learner.slots
-    if slots.cap or slots.samples:
-        node.notable = min(slots.highest, slots.cap - 1) if slots.cap else slots.highest
+    requests = learned.learner.requests
     if learned.learner.tokens is not None or learned.listen:
         node.watch = 0
         return
@@ -266,7 +277,10 @@ def rejected(ledger: Ledger, name: str, permit: Permit, *, moved: bool, told: bo
         new = learning.rejected(
             learned.learner, now, stamp_of(permit), resume, moved=moved, told=told, kind=kind, tokens=tokens
         )
+        confirmed = confirms(learned.learner.requests, new.requests)
         changed = _take(learned, new, ledger, name, "overload")
+        if confirmed:
+            refill_from(node, Kind.REQUESTS, max(now, resume - SECOND))
     watch(learned, node, now)
     return changed or cut
 
@@ -373,17 +387,8 @@ def _take(learned: Learned, new: Learner, ledger: Ledger, name: str, why: str = 
     doubts = old.requests.doubted != new.requests.doubted
     if paced[0] == paced[1] and not doubts:
         return False
-    _note(learned, why or _reason(old, new), ledger, name)
+    _note(learned, why or notes.reason_of(old, new), ledger, name)
     return True
-
-
-def _reason(old: Learner, new: Learner) -> str:
-    if new.slots != old.slots and new.requests == old.requests:
-        return "slots"
-    before, after = old.requests, new.requests
-    if after.phase is Phase.CLIMB and after.rate < before.rate:
-        return "idle"
-    return "growth" if after.rate > before.rate else "cruise"
 
 
 def _note(learned: Learned, why: str, ledger: Ledger, name: str) -> None:

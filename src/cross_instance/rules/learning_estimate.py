@@ -8,9 +8,9 @@
    is what the figure is unsure of. An estimate within that doubt is kept.
 4. Fewer than three accepted between: the block goes on, and its judgement is made anew with the longer time. Fewer
    than ten: too few to judge; the next block judges both intervals. (Of tokens: the size of as many requests.)
-5. Clearly more than the estimate: the limit has grown. Met while cruising, or clearly less: it has fallen. Otherwise it
-   is confirmed, and moves a little towards what the climb had sustained: a window that was not full in every round
-   shows less than the limit.
+5. Clearly more than the estimate: the limit has grown. Clearly less: it has fallen. Otherwise it is confirmed. Met
+   while cruising it is a little lower; after a climb it moves a little towards what that had sustained: a window that
+   was not full in every round shows less than the limit.
 6. The estimate is never above the rate that was really paced.
 7. One cut per overload: an echo is only counted.
 8. A block in which hardly a trial is accepted and that outlasts a minute's window is an outage, no limit: the circuit
@@ -32,7 +32,7 @@ from cross_instance.rules.learning_rate import (
     Rate,
     cruising,
 )
-from cross_instance.rules.learning_values import WHOLE, Mark, Stamp, part, per_minute, sane, units_in
+from cross_instance.rules.learning_values import WHOLE, Mark, Stamp, ahead, part, per_minute, sane, units_in
 from cross_instance.rules.values import SECOND
 
 AGAIN = 3
@@ -55,7 +55,10 @@ FALL = 980_000
 DECAY = 995_000
 DRIFT = 1_030_000
 DRIFT_LEARNING = 1_080_000
-"""What becomes of an estimate: fallen, confirmed without a climb, and at most after a climb (the first ones)."""
+"""What becomes of an estimate: at least and at most when it was met while cruising (the second also where a climb has
+sustained nothing), and at most after a climb (the first ones)."""
+GROWING = 1_080_000
+"""A climb that lies on the whole above this share of the estimate has left it behind."""
 GROWN_GAIN = 100_000
 GROWN_MOST = 1_500_000
 """How to climb on when the limit has grown, and how far above the figure the climb's own rate is believed."""
@@ -109,6 +112,11 @@ def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> R
     )
 
 
+def confirms(before: Rate, after: Rate) -> bool:
+    """Whether a rejection ended a climb, and it is cruised on from what is known."""
+    return before.phase >= Phase.CLIMB and after.phase == Phase.CRUISE and not after.block.row
+
+
 def _goes_on(record: Rate, stamp: Stamp) -> bool:
     return record.end is not None and stamp.serial - record.rejections - record.end.count < AGAIN * stamp.size
 
@@ -132,7 +140,8 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
 
 
 def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
-    """There is no boundary before: this is one. Only the very first overload cuts without having measured.
+    """There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
+    cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary.
 
     Where that was not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
     """
@@ -145,7 +154,8 @@ def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
     block = Block(rejections=1, met=past.rate, at=end.at, count=end.count)
     record = msgspec.structs.replace(record, start=None, end=end, block=block)
     if past.estimate:
-        return record
+        lower = sane(part(past.estimate, FALL))
+        return cruising(msgspec.structs.replace(record, estimate=lower)) if past.phase == Phase.CRUISE else record
     seen = per_minute(end.count - past.climb.count, record.step.at - past.climb.at)
     lasted = part(past.survived, FIRST_LASTED) if past.phase == Phase.START else 0
     rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
@@ -158,16 +168,26 @@ def _start_of(past: Rate, size: int) -> Mark | None:
 
 
 def _new_block(past: Rate, stamp: Stamp, accepted: int) -> Block:
-    climbed = per_minute(accepted - past.climb.count, stamp.at - past.climb.at)
+    units, us, climbs = accepted - past.climb.count, stamp.at - past.climb.at, past.phase >= Phase.CLIMB
     return Block(
         rejections=1,
         met=past.rate,
         kept=past.estimate,
-        reached=min(past.survived, climbed) if past.phase >= Phase.CLIMB else 0,
+        reached=_reached(past, per_minute(units, us)) if climbs else 0,
         at=stamp.at,
         count=accepted,
         learning=int(past.learning and past.phase != Phase.CRUISE),
+        excess=ahead(units, us, past.estimate) if climbs and past.estimate else 0,
     )
+
+
+def _reached(past: Rate, climbed: int) -> int:
+    """The rate that a climb had sustained: that of the last whole step while little is known, then that of two steps,
+    since one is shorter than a window may be."""
+    lasted = past.survived
+    if past.rate > lasted and not past.learning:
+        lasted = lasted * WHOLE // (WHOLE + past.gain // 2)
+    return lasted if climbed > part(past.estimate, GROWING) else min(lasted, climbed)
 
 
 def _judged(record: Rate, size: int) -> Rate:
@@ -201,14 +221,16 @@ def _concluded(record: Rate, figure: int, unsure: int) -> Rate:
     if figure > kept + near:
         record = msgspec.structs.replace(record, learning=1)
         return _climbing(record, max(figure, min(block.reached, part(figure, GROWN_MOST))), GROWN_GAIN)
-    if block.met <= part(kept, FALLEN) or figure < kept - near:
-        estimate = min(figure, part(kept, FALL))
+    if block.excess:
+        record = msgspec.structs.replace(record, slack=max(block.excess, record.slack - record.slack // 8))
+    if figure < kept - near:
+        return _climbing(record, figure, CLIMB_GAIN)
+    if block.met <= part(kept, FALLEN):
+        estimate = max(min(figure, part(kept, DECAY)), part(kept, FALL))
     elif block.reached > kept:
         estimate = max(figure, min(block.reached, part(kept, DRIFT_LEARNING if block.learning else DRIFT)))
     else:
         estimate = max(figure, part(kept, DECAY))
-    if figure < kept - near:
-        return _climbing(record, estimate, CLIMB_GAIN)
     return cruising(msgspec.structs.replace(record, estimate=sane(estimate)))
 
 

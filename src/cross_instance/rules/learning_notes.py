@@ -10,6 +10,7 @@ from cross_instance.rules.learning_values import UNIT, part
 from cross_instance.rules.operations import LearnedState, Notice
 
 if TYPE_CHECKING:
+    from cross_instance.rules.learning import Learner
     from cross_instance.rules.learning_records import Learned
     from cross_instance.rules.ledger import Ledger
     from cross_instance.rules.records import Node
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
 TOPIC = "limit-learned"
 NEWS = 50_000
 """A change of the known rate or slots by more than this share is told, and every first one."""
+
+
+def reason_of(old: Learner, new: Learner) -> str:
+    """Why a grant or a success has changed what is known. Grants begin a climb only after idling."""
+    if new.slots != old.slots and new.requests == old.requests:
+        return "slots"
+    before, after = old.requests, new.requests
+    if after.phase == Phase.CLIMB and after.climb != before.climb:
+        return "idle"
+    return "growth" if after.rate > before.rate else "cruise"
 
 
 def announce(learned: Learned, ledger: Ledger, name: str) -> None:

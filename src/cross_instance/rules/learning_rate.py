@@ -9,8 +9,8 @@
    boundaries, since the provider's bucket filled up meanwhile, and ends a climb.
 4. Each 429 is paid for: the next probe waits until `PRICE` more requests were accepted, at most `LONGEST_REST`. So 429s
    cost a fixed share whatever the limit, the shape and the delay, and probing never stops.
-5. A climb without proof goes the less high, the more 429s its like did cost (`cost`); with proof, a minute above the
-   estimate, it is free.
+5. A climb without proof goes the less high, the more 429s its like did cost (`cost`); with proof it is free: after a
+   minute above the estimate, or as soon as it is clearly further ahead of it than its like ever came (`slack`).
 6. The rate never passes the ceiling that a user configured, nor a limit that the provider told and the counts believe.
 """
 
@@ -20,7 +20,7 @@ from enum import IntEnum
 
 import msgspec
 
-from cross_instance.rules.learning_values import HIGHEST, LOWEST, WHOLE, Mark, part, per_minute, sane, units_in
+from cross_instance.rules.learning_values import HIGHEST, LOWEST, WHOLE, Mark, ahead, part, per_minute, sane, units_in
 from cross_instance.rules.values import MINUTE, SECOND
 
 STEP = 5 * SECOND
@@ -32,7 +32,7 @@ BUSY_CRUISE = 800_000
 START_GAIN = 1_000_000
 SEARCH_GAIN = 400_000
 CLIMB_GAIN = 20_000
-PROBE_GAIN = 20_000
+PROBE_GAIN = 40_000
 MOST_GAIN = 500_000
 """What a step adds; from step to step of a climb it doubles, up to the most."""
 CRUISE = 990_000
@@ -46,6 +46,9 @@ UNPROVEN = 1_200_000
 LEAST_CLIMB = 80_000
 """How far above the estimate a climb without proof may go: the first divided by what climbs did cost, at least the
 second."""
+AHEAD = 1_500_000
+AHEAD_MORE = SECOND // 2
+"""A climb is clearly further ahead than its like at this share of their `slack`, and so much more."""
 IDLE = 15 * MINUTE
 IDLE_SHARE = 700_000
 """After so long unused, the share of the estimate to start again with."""
@@ -66,7 +69,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
 
     `rejections`: the 429s in it, echoes too; `row`: those of them that answered a trial; `met`: the rate at which it
     was met; `kept`: the estimate until then; `reached`: the rate that the climb into it had sustained, 0 where there
-    was no climb; `learning`: whether that climb was one of the first. `at`, `count`: the first boundary in it.
+    was no climb, and `excess` the µs by which it was ahead of the estimate; `learning`: whether that climb was one of
+    the first. `at`, `count`: the first boundary in it.
     """
 
     rejections: int = 0
@@ -77,6 +81,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     learning: int = 1
     at: int = 0
     count: int = 0
+    excess: int = 0
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
@@ -88,7 +93,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     `rejections`: the units ever rejected.
     `lag`: how long 429s take to be heard; `cost`: how many a block brings, in thousandths; `learning`: no estimate was
     confirmed since the limit was last seen to change. `told`: the limit that the provider stated, `doubted` when the
-    counts did not agree.
+    counts did not agree. `slack`: how far (µs) ahead of the estimate climbs came that met the limit as it was.
     """
 
     rate: int
@@ -108,6 +113,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     learning: int = 1
     told: int = 0
     doubted: int = 0
+    slack: int = 0
 
 
 def start(rate: int, now: int, serial: int = 0) -> Rate:
@@ -122,7 +128,7 @@ def resumed(old: Rate, now: int, serial: int, age: int) -> Rate:
     """Go on with what was learned before a restart, `age` µs ago: with less of it when it is old."""
     here = Mark(now, serial)
     base = old.estimate or old.rate
-    fresh = Rate(rate=base, step=here, climb=here, phase=old.phase, cost=old.cost, lag=old.lag)
+    fresh = Rate(rate=base, step=here, climb=here, phase=old.phase, cost=old.cost, lag=old.lag, slack=old.slack)
     if not old.estimate:
         return fresh
     fresh = msgspec.structs.replace(fresh, estimate=old.estimate, due=Mark(now + REST, serial))
@@ -194,8 +200,10 @@ def _faster(record: Rate, gain: int, highest: int) -> Rate:
 
 
 def _highest_climb(record: Rate, here: Mark) -> int:
-    sustained = per_minute(here.count - record.climb.count, max(MINUTE, here.at - record.climb.at))
-    if sustained > part(record.estimate, PROOF):
+    units, elapsed = here.count - record.climb.count, here.at - record.climb.at
+    if per_minute(units, max(MINUTE, elapsed)) > part(record.estimate, PROOF):
+        return HIGHEST
+    if record.slack and ahead(units, elapsed, record.estimate) > part(record.slack, AHEAD) + AHEAD_MORE:
         return HIGHEST
     allowed = max(LEAST_CLIMB, UNPROVEN * 1_000 // max(1_000, record.cost))
     return part(record.estimate, WHOLE + allowed)

@@ -57,6 +57,11 @@ def per_minute(units: int, us: int) -> int:
     return min(HIGHEST, units * (MINUTE // 1_000) * UNIT // ms)
 
 
+def ahead(units: int, us: int, rate: int) -> int:
+    """How many µs longer than `us` the rate would have taken to give `units`, at most as long again."""
+    return max(0, us) * max(0, min(per_minute(units, us) - rate, rate)) // rate
+
+
 def units_in(rate: int, us: int) -> int:
     """How many units a rate gives in `us`, at most a day."""
     return rate // UNIT * (us // 1_000) // (MINUTE // 1_000)

@@ -147,6 +147,13 @@ def refill(limit: Limit, at: Instant) -> None:
     limit.at = at.mono
 
 
+def refill_from(node: Node, kind: Kind, at: int) -> None:
+    """Let a drained bucket be refilled from an instant on."""
+    for limit in node.limits:
+        if limit.kind is kind and limit.anchor is None:
+            limit.at = at
+
+
 def set_guard(limit: Limit, spread: int) -> None:
     """Keep back what `spread` µs of delay (up to a second) may bunch together (rule 4), or may carry over the end of a
     fixed window (rule 6; up to half of it); `at` of a window is the guard's time before that end, as a negative number.

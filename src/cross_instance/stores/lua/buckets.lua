@@ -62,6 +62,13 @@ local function refill(limit, at)
   limit.at = at.mono
 end
 
+-- Let a drained bucket be refilled from an instant on.
+local function refill_from(node, kind, at)
+  for _, limit in ipairs(node.limits) do
+    if limit.kind == kind and not limit.anchor then limit.at = at end
+  end
+end
+
 -- Keep back what `spread` µs of delay (up to a second) may bunch together, or may carry over the end of a fixed window
 -- (up to half of it), whose `at` is that time as a negative number. What is missing from a bucket stays the same.
 local function set_guard(limit, spread)
@@ -140,6 +147,6 @@ local function measure(node, delay, at)
 end
 
 return {
-  note = note, refill = refill, set_guard = set_guard, take = take, credit = credit, correct = correct,
-  measure = measure,
+  note = note, refill = refill, refill_from = refill_from, set_guard = set_guard, take = take, credit = credit,
+  correct = correct, measure = measure,
 }

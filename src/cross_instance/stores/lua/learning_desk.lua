@@ -1,6 +1,8 @@
 -- Where operations and the learner meet: which records begin, what becomes of them, when they are to be looked at (as
--- rules/learning_desk.py; its rules 1 to 6 hold here).
+-- rules/learning_desk.py; its rules 1 to 7 hold here).
 
+local buckets = require "buckets"
+local estimates = require "learning_estimate"
 local kinds = require "kinds"
 local learners = require "learning"
 local ledger = require "ledger"
@@ -130,22 +132,6 @@ end
 
 -- --- what has changed ----------------------------------------------------------------------------------------------
 
-local function is_same(one, other)
-  if type(one) ~= "table" or type(other) ~= "table" then return one == other end
-  for name, value in pairs(one) do
-    if not is_same(value, other[name]) then return false end
-  end
-  return #one == #other
-end
-
--- Why a learner's new record is other than the old one. Who came back from idling has begun a climb with this step.
-local function reason_of(old, new)
-  if not is_same(new.slots, old.slots) and is_same(new.requests, old.requests) then return "slots" end
-  local before, after = old.requests, new.requests
-  if after.phase == rates.CLIMB and after.climb == after.step and after.rate < before.rate then return "idle" end
-  return after.rate > before.rate and "growth" or "cruise"
-end
-
 local function note(learned, why, name)
   learned.reason, learned.changed_at = why, ledger.at.wall
   learned.unkept = learned.unkept or learned.learner.requests.rejections > 0
@@ -165,25 +151,30 @@ local function take(learned, new, name, why)
   local is_paced_alike = old.requests.rate == new.requests.rate and old.slots.cap == new.slots.cap
     and rate_of_tokens(old) == rate_of_tokens(new)
   if is_paced_alike and old.requests.doubted == new.requests.doubted then return false end
-  note(learned, why or reason_of(old, new), name)
+  note(learned, why or notes.reason_of(old, new), name)
   return true
 end
 
 -- --- grants and successes ------------------------------------------------------------------------------------------
 
+-- Tell the node which successes are notable; none of them puts off the step that is due.
+local function heed(learned, node)
+  local held = learned.learner.slots
+  if learned.simple or (held.cap == 0 and #held.samples == 0) then
+    node.notable = FOREVER
+  else
+    node.notable = held.cap > 0 and min(held.highest, held.cap - 1) or held.highest
+  end
+end
+
 -- Tell the node which grants and successes are the learner's business.
 local function watch(learned, node, now)
-  node.notable = FOREVER
+  heed(learned, node)
   if learned.simple then
     node.watch = learned.listen > 0 and 0 or learned.simple.changed + SECOND
     return
   end
-  local requests, held = learned.learner.requests, learned.learner.slots
-  if held.cap > 0 then
-    node.notable = min(held.highest, held.cap - 1)
-  elseif #held.samples > 0 then
-    node.notable = held.highest
-  end
+  local requests = learned.learner.requests
   local step_at = requests.step.at + max(rates.STEP, 3 * requests.lag)
   node.watch = (learned.learner.tokens or learned.listen > 0) and 0 or max(step_at, now + SECOND)
 end
@@ -261,7 +252,7 @@ local function succeeded(name, node, stamp)
   local learned = ledger.learned(name)
   if not learned then return false end
   local changed = take(learned, learners.succeeded(learned.learner, stamp), name)
-  watch(learned, node, ledger.now)
+  heed(learned, node)
   return changed
 end
 
@@ -353,7 +344,10 @@ local function rejected(name, permit, moved, told, kind)
   else
     local how = { resume = ledger.new_node(permit.account).paused_until, moved = moved, told = told, kind = kind }
     if PLACE[kind or ""] then how.tokens = tokens_rejected(learned, node, permit, kind, now) end
-    changed = take(learned, learners.rejected(learned.learner, now, stamp_of(permit), how), name, "overload")
+    local new = learners.rejected(learned.learner, now, stamp_of(permit), how)
+    local is_confirmed = estimates.confirms(learned.learner.requests, new.requests)
+    changed = take(learned, new, name, "overload")
+    if is_confirmed then buckets.refill_from(node, REQUESTS, max(now, how.resume - SECOND)) end
   end
   watch(learned, node, now)
   return changed or has_cut

@@ -9,7 +9,7 @@ local AGAIN, ENOUGH = 3, 10
 local FIRST_CUT, FIRST_FLOOR, FIRST_LASTED = 700000, 100000, 750000
 local AGREES, AGREES_LEARNING, MOST_UNSURE = 50000, 30000, 200000
 local FALLEN, FALL, DECAY, DRIFT, DRIFT_LEARNING = 1020000, 980000, 995000, 1030000, 1080000
-local GROWN_GAIN, GROWN_MOST = 100000, 1500000
+local GROWING, GROWN_GAIN, GROWN_MOST = 1080000, 100000, 1500000
 local LONG_ROW = 8
 
 local WHOLE = values.WHOLE
@@ -17,7 +17,7 @@ local START, SEARCH, CRUISE, CLIMB, PROBE = rates.START, rates.SEARCH, rates.CRU
 local PRICE, REST, LONGEST_REST, CLIMB_GAIN = rates.PRICE, rates.REST, rates.LONGEST_REST, rates.CLIMB_GAIN
 local floor, max, min = math.floor, math.max, math.min
 local mark, part, per_minute, sane, with = values.mark, values.part, values.per_minute, values.sane, values.with
-local units_in, cruising = values.units_in, rates.cruising
+local ahead, units_in, cruising = values.ahead, values.units_in, rates.cruising
 
 -- The µs to wait after the `row`-th rejection in a row where the provider did not say, ± 20 % by a draw.
 local function pause(row, draw)
@@ -75,15 +75,18 @@ local function concluded(record, figure, unsure)
     local estimate = max(figure, min(block.reached, part(figure, GROWN_MOST)))
     return climbing(with(record, { learning = 1 }), estimate, GROWN_GAIN)
   end
+  if block.excess > 0 then
+    record = with(record, { slack = max(block.excess, record.slack - floor(record.slack / 8)) })
+  end
+  if figure < kept - near then return climbing(record, figure, CLIMB_GAIN) end
   local estimate
-  if block.met <= part(kept, FALLEN) or figure < kept - near then
-    estimate = min(figure, part(kept, FALL))
+  if block.met <= part(kept, FALLEN) then
+    estimate = max(min(figure, part(kept, DECAY)), part(kept, FALL))
   elseif block.reached > kept then
     estimate = max(figure, min(block.reached, part(kept, block.learning > 0 and DRIFT_LEARNING or DRIFT)))
   else
     estimate = max(figure, part(kept, DECAY))
   end
-  if figure < kept - near then return climbing(record, estimate, CLIMB_GAIN) end
   return cruising(with(record, { estimate = sane(estimate) }))
 end
 
@@ -108,8 +111,15 @@ local function outlasted(record)
   return cruising(with(record, { estimate = record.block.kept }))
 end
 
--- There is no boundary before: this is one. Only the very first overload cuts without having measured. Where that was
--- not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
+-- Whether a rejection ended a climb, and it is cruised on from what is known.
+local function confirms(before, after)
+  return before.phase >= CLIMB and after.phase == CRUISE and after.block.row == 0
+end
+
+-- There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
+-- cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary. Where
+-- the first cut was not enough, so that the block goes on and on with one or two accepted at a time, it is judged
+-- itself.
 local function first(record, past, finish, row, stamp)
   if row > 0 then
     local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
@@ -119,7 +129,10 @@ local function first(record, past, finish, row, stamp)
   end
   local block = rates.new_block({ rejections = 1, met = past.rate, at = finish.at, count = finish.count })
   record = with(record, { start = false, finish = finish, block = block })
-  if past.estimate > 0 then return record end
+  if past.estimate > 0 then
+    local lower = sane(part(past.estimate, FALL))
+    return past.phase == CRUISE and cruising(with(record, { estimate = lower })) or record
+  end
   local seen = per_minute(finish.count - past.climb.count, record.step.at - past.climb.at)
   local lasted = past.phase == START and part(past.survived, FIRST_LASTED) or 0
   local rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
@@ -131,12 +144,23 @@ local function start_of(past, size)
   return is_short and past.start or past.finish
 end
 
+-- The rate that a climb had sustained: that of the last whole step while little is known, then that of two steps, since
+-- one is shorter than a window may be.
+local function reached(past, climbed)
+  local lasted = past.survived
+  if past.rate > lasted and past.learning == 0 then
+    lasted = exact.muldiv(lasted, WHOLE, WHOLE + floor(past.gain / 2))
+  end
+  return climbed > part(past.estimate, GROWING) and lasted or min(lasted, climbed)
+end
+
 local function block_after(past, stamp, accepted)
-  local climbed = per_minute(accepted - past.climb.count, stamp.at - past.climb.at)
+  local units, us, climbs = accepted - past.climb.count, stamp.at - past.climb.at, past.phase >= CLIMB
   return rates.new_block({
     rejections = 1, met = past.rate, kept = past.estimate,
-    reached = past.phase >= CLIMB and min(past.survived, climbed) or 0, at = stamp.at, count = accepted,
+    reached = climbs and reached(past, per_minute(units, us)) or 0, at = stamp.at, count = accepted,
     learning = past.learning > 0 and past.phase ~= CRUISE and 1 or 0,
+    excess = climbs and past.estimate > 0 and ahead(units, us, past.estimate) or 0,
   })
 end
 
@@ -161,4 +185,4 @@ local function rejected(past, now, stamp, resume, told)
   }), stamp.size)
 end
 
-return { pause = pause, next_row = next_row, echoed = echoed, rejected = rejected }
+return { pause = pause, next_row = next_row, echoed = echoed, rejected = rejected, confirms = confirms }

@@ -9,6 +9,22 @@ local values = require "learning_values"
 local NEWS = 50000
 local UNIT = values.UNIT
 
+local function is_same(one, other)
+  if type(one) ~= "table" or type(other) ~= "table" then return one == other end
+  for name, value in pairs(one) do
+    if not is_same(value, other[name]) then return false end
+  end
+  return #one == #other
+end
+
+-- Why a grant or a success has changed what is known. Grants begin a climb only after idling.
+local function reason_of(old, new)
+  if not is_same(new.slots, old.slots) and is_same(new.requests, old.requests) then return "slots" end
+  local before, after = old.requests, new.requests
+  if after.phase == rates.CLIMB and not is_same(after.climb, before.climb) then return "idle" end
+  return after.rate > before.rate and "growth" or "cruise"
+end
+
 local function is_news(before, after)
   return after ~= 0 and math.abs(after - before) > values.part(before, NEWS)
 end
@@ -67,4 +83,4 @@ local function state_of(learned, node, rate)
   }
 end
 
-return { announce = announce, state_of = state_of }
+return { reason_of = reason_of, announce = announce, state_of = state_of }

@@ -5,22 +5,26 @@
 
 local values = require "learning_values"
 
+local floor, max, min = math.floor, math.max, math.min
+
 local START, SEARCH, CRUISE, CLIMB, PROBE = 0, 1, 2, 3, 4 -- phases
 local STEP, STEP_UNITS = 5 * SECOND, 5
 local BUSY, BUSY_CRUISE = 700000, 800000
-local START_GAIN, SEARCH_GAIN, CLIMB_GAIN, PROBE_GAIN, MOST_GAIN = 1000000, 400000, 20000, 20000, 500000
+local START_GAIN, SEARCH_GAIN, CLIMB_GAIN, PROBE_GAIN, MOST_GAIN = 1000000, 400000, 20000, 40000, 500000
 local CRUISE_SHARE = 990000
 local REST = 15 * SECOND
 local PROOF, UNPROVEN, LEAST_CLIMB = 1040000, 1200000, 80000
+local AHEAD, AHEAD_MORE = 1500000, floor(SECOND / 2)
 local IDLE, IDLE_SHARE = 15 * MINUTE, 700000
 
 local WHOLE, LOWEST, HIGHEST = values.WHOLE, values.LOWEST, values.HIGHEST
-local floor, max, min = math.floor, math.max, math.min
 local mark, part, per_minute, sane, with = values.mark, values.part, values.per_minute, values.sane, values.with
 
 -- A run of rejections with hardly anything accepted between.
 local function new_block(known)
-  return with({ rejections = 0, row = 0, met = 0, kept = 0, reached = 0, learning = 1, at = 0, count = 0 }, known)
+  return with({
+    rejections = 0, row = 0, met = 0, kept = 0, reached = 0, learning = 1, at = 0, count = 0, excess = 0,
+  }, known)
 end
 
 -- A rate of which only this is known.
@@ -28,6 +32,7 @@ local function new_rate(known)
   return with({
     phase = START, estimate = 0, gain = START_GAIN, survived = 0, rejections = 0, start = false, finish = false,
     block = new_block({}), due = mark(0, 0), lag = 0, cost = 1000, learning = 1, told = 0, doubted = 0,
+    slack = 0,
   }, known)
 end
 
@@ -52,7 +57,9 @@ end
 -- Go on with what was learned before a restart, `age` µs ago: with less of it when it is old.
 local function resumed(old, now, serial, age)
   local here, rate = mark(now, serial), old.estimate > 0 and old.estimate or old.rate
-  local fresh = { rate = rate, step = here, climb = here, phase = old.phase, cost = old.cost, lag = old.lag }
+  local fresh = {
+    rate = rate, step = here, climb = here, phase = old.phase, cost = old.cost, lag = old.lag, slack = old.slack,
+  }
   if old.estimate == 0 then return new_rate(fresh) end
   fresh = with(new_rate(fresh), { estimate = old.estimate, due = mark(now + REST, serial) })
   return age >= IDLE and after_idling(fresh) or cruising(fresh)
@@ -76,8 +83,10 @@ local function faster(record, gain, highest)
 end
 
 local function highest_climb(record, here)
-  local sustained = per_minute(here.count - record.climb.count, max(MINUTE, here.at - record.climb.at))
-  if sustained > part(record.estimate, PROOF) then return HIGHEST end
+  local units, elapsed = here.count - record.climb.count, here.at - record.climb.at
+  if per_minute(units, max(MINUTE, elapsed)) > part(record.estimate, PROOF) then return HIGHEST end
+  local further = part(record.slack, AHEAD) + AHEAD_MORE
+  if record.slack > 0 and values.ahead(units, elapsed, record.estimate) > further then return HIGHEST end
   return part(record.estimate, WHOLE + max(LEAST_CLIMB, floor(UNPROVEN * 1000 / max(1000, record.cost))))
 end
 

@@ -16,9 +16,9 @@ local OWN = {
 }
 local SETTINGS = { "reduction", "recovery", "lowest", "highest" }
 local RATE = {
-  "rate", "phase", "estimate", "gain", "survived", "rejections", "lag", "cost", "learning", "told", "doubted",
+  "rate", "phase", "estimate", "gain", "survived", "rejections", "lag", "cost", "learning", "told", "doubted", "slack",
 }
-local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count" }
+local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count", "excess" }
 local SLOTS = { "cap", "since", "highest", "gain", "epoch", "proven", "strikes", "met", "trials" }
 local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 

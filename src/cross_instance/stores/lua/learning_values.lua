@@ -45,6 +45,11 @@ local function per_minute(units, us)
   return min(HIGHEST, floor(units * MINUTE / ms))
 end
 
+-- How many µs longer than `us` the rate would have taken to give `units`, at most as long again.
+local function ahead(units, us, rate)
+  return exact.muldiv(max(0, us), max(0, min(per_minute(units, us) - rate, rate)), rate)
+end
+
 -- How many units a rate gives in `us`.
 local function units_in(rate, us)
   return exact.muldiv(floor(rate / UNIT), floor(us / 1000), 60000)
@@ -62,5 +67,5 @@ end
 
 return {
   WHOLE = WHOLE, UNIT = UNIT, LOWEST = LOWEST, HIGHEST = HIGHEST, with = with, mark = mark, stamp = stamp,
-  part = part, per_minute = per_minute, units_in = units_in, sane = sane, rate_of = rate_of,
+  part = part, ahead = ahead, per_minute = per_minute, units_in = units_in, sane = sane, rate_of = rate_of,
 }

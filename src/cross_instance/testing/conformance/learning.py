@@ -151,6 +151,42 @@ def one_request_goes_first_after_a_pause(scene: Scene) -> None:
     require(actor.ask(timeout=0).granted and actor.ask(timeout=0).granted, "and then go as before")
 
 
+@law(Need.CLOCK, Need.LEARNING)
+def a_climb_that_confirms_the_limit_loses_nothing_by_its_pause(scene: Scene) -> None:
+    """The provider went on meanwhile: after the trial as many may go at once as its last second gave."""
+    actor = learner(scene, preset(240, 4), learning=Learning(highest=240_000))
+    state = learned(scene)
+    for seconds in (5, 40, 40, 40):
+        busy(scene, actor, seconds, 300, SECOND // 4)
+        scene.pass_time(SECOND // 2)
+        state = learned(scene)
+        actor.hold().settle(Outcome.REJECTED, signals=Signals(retry_after=SECOND))
+    require(state.phase == "climb", f"an estimate was to be confirmed: {state}")
+    state = learned(scene)
+    require(state.phase == "cruise", f"it is confirmed: {state}")
+    scene.pass_time(SECOND)
+    count = 0
+    while (request := actor.ask(timeout=0)).granted:
+        request.settle()
+        count += 1
+    require(count >= state.rate // 60_000 - 1, f"{count} of a second's {state.rate // 60_000}")
+
+
+@law(Need.CLOCK, Need.LEARNING)
+def successes_put_off_no_step(scene: Scene) -> None:
+    """While ever more is in flight, each success with more of it than before is noted; the rate still grows in time."""
+    actor = learner(scene, preset(6_000, 6_000))
+    actor.hold().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+    before, latest = learned(scene).rate, actor.hold()
+    for tenth in range(80):
+        scene.pass_time(SECOND // 10)
+        while (request := actor.ask(timeout=0)).granted:
+            latest = request
+        if tenth % 5 == 4:
+            latest.settle()
+    require(learned(scene).rate > before, f"a step of five seconds has been used: {learned(scene)}")
+
+
 @law(Need.LEARNING)
 def a_told_limit_is_believed_while_the_counts_agree(scene: Scene) -> None:
     """A stated limit is in force as it is; one that more was accepted under than it allows is doubted."""

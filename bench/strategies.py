@@ -12,8 +12,6 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import openai
-
 from bench.measuring import Role
 from bench.ours import settings_for
 from bench.peers import pyrate_limiter
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
     from multiprocessing.connection import Connection
     from pathlib import Path
+
+    import openai
 
     Turn = Callable[[], Awaitable[object]]
     """Waits until the next request may be sent."""
@@ -60,6 +60,8 @@ async def _at_once() -> None:
 
 
 def _client(url: str, name: str, **options: Any) -> openai.AsyncOpenAI:
+    import openai  # a second's work, and not that of the many processes that only need this module's names
+
     return openai.AsyncOpenAI(base_url=url, api_key="bench", default_headers={"x-client": name}, **options)
 
 
@@ -188,9 +190,11 @@ class Calls:
 
 async def _call(agent: Agent) -> bool:
     """Make one call; False where the SDK gave up."""
+    from openai import APIError
+
     await agent.turn()
     try:
         await agent.client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "Why?"}])
-    except openai.APIError:
+    except APIError:
         return False
     return True

@@ -14,7 +14,7 @@ if find_spec("hypothesis") is not None:
         derandomize=True,
         deadline=None,
         database=None,
-        max_examples=40,
+        max_examples=100,
         stateful_step_count=40,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )

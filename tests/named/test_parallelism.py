@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from tests.runtime.doubles import settings_in
 
 from cross_instance import coordinator, dynamic_parallelism
@@ -195,7 +195,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None)  # a loaded machine is no defect
 @given(EVENTS, st.integers(1, 4), st.integers(0, 20), st.integers(0, 20))
 def test_law_it_stays_within_its_bounds(events: Any, least: int, more: int, most: int) -> None:
     config = DynamicAdjusterConfig(least, least + more, least + most)

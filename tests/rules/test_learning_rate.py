@@ -300,3 +300,15 @@ def test_the_first_block_does_not_go_on_for_ever(accepted: int) -> None:
         now, serial = now + SECOND, serial + 1 + accepted
     assert record.estimate <= 1.2 * accepted * 60 * UNIT
     assert record.rate <= 1.2 * accepted * 60 * UNIT
+
+
+@pytest.mark.parametrize("accepted", [1, 2])
+def test_a_block_is_judged_by_itself_whatever_was_accepted_long_before(accepted: int) -> None:
+    """An hour at 960 a minute between two boundaries, then a limit far below, met at once again and again."""
+    before = {"start": Mark(0, 0), "end": Mark(60 * MINUTE, 57_600)}
+    record, now, serial = cruising(960, at=60 * MINUTE, **before), 60 * MINUTE + SECOND, 57_610
+    for _ in range(14):
+        record = hit(record, serial, now, retry_after=SECOND)
+        now, serial = now + SECOND, serial + 1 + accepted
+    assert record.estimate <= 1.2 * accepted * 60 * UNIT
+    assert record.rate <= 1.2 * accepted * 60 * UNIT

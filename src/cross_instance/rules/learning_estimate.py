@@ -6,8 +6,9 @@
    many had gone before it, so a slow 429 falsifies nothing.
 3. Where trials were rejected too, the window ended somewhere in the last pause: the middle is taken, and half the pause
    is what the figure is unsure of. An estimate within that doubt is kept.
-4. Fewer than three accepted between: the block goes on, and its judgement is made anew with the longer time. Fewer
-   than ten: too few to judge; the next block judges both intervals. (Of tokens: the size of as many requests.)
+4. Fewer than three accepted between: the block goes on, and its judgement is made anew with the longer time, from ten
+   accepted in it on by itself. Fewer than ten: too few to judge; the next block judges both intervals. (Of tokens: the
+   size of as many requests.)
 5. Clearly more than the estimate: the limit has grown. Clearly less: it has fallen. Otherwise it is confirmed. Met
    while cruising it is a little lower; after a climb it moves a little towards what that had sustained: a window that
    was not full in every round shows less than the limit.
@@ -94,19 +95,20 @@ def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> R
     idle = 0 if told or not row else (resume - stamp.at) // 2
     end = Mark(resume - idle, accepted, idle)
     record, past = _noted(record, now, stamp, Mark(resume, accepted)), record
-    if past.end is None or (goes_on and past.start is None):
-        return _first(record, past, end, row, stamp)
-    record = msgspec.structs.replace(record, end=end)
+    if past.end is None:
+        return _first(record, past, end)
     if goes_on:
-        block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
-        if row >= LONG_ROW and accepted - block.count < row * stamp.size:
-            return _outlasted(msgspec.structs.replace(record, block=block))
-        return _judged(msgspec.structs.replace(record, block=block), stamp.size)
+        return _prolonged(record, end, row, stamp.size)
     cost = (3 * past.cost + 1_000 * past.block.rejections) // 4
     block = _new_block(past, stamp, accepted)
     return _judged(
         msgspec.structs.replace(
-            record, start=_start_of(past, stamp.size), block=block, cost=cost, learning=block.learning
+            record,
+            start=_start_of(past, stamp.size),
+            end=end,
+            block=block,
+            cost=cost,
+            learning=block.learning,
         ),
         stamp.size,
     )
@@ -139,18 +141,9 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
     )
 
 
-def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
+def _first(record: Rate, past: Rate, end: Mark) -> Rate:
     """There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
-    cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary.
-
-    Where that was not enough, so that the block goes on and on with one or two accepted at a time, it is judged itself.
-    """
-    if row:
-        block = msgspec.structs.replace(past.block, rejections=past.block.rejections + 1, row=row)
-        record = msgspec.structs.replace(record, end=end, block=block)
-        if past.estimate or end.count - block.count < ENOUGH * stamp.size:
-            return record
-        return _judged(msgspec.structs.replace(record, start=Mark(block.at, block.count)), stamp.size)
+    cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary."""
     block = Block(rejections=1, met=past.rate, at=end.at, count=end.count)
     record = msgspec.structs.replace(record, start=None, end=end, block=block)
     if past.estimate:
@@ -160,6 +153,18 @@ def _first(record: Rate, past: Rate, end: Mark, row: int, stamp: Stamp) -> Rate:
     lasted = part(past.survived, FIRST_LASTED) if past.phase == Phase.START else 0
     rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
     return msgspec.structs.replace(record, phase=Phase.SEARCH, gain=SEARCH_GAIN, rate=rate)
+
+
+def _prolonged(record: Rate, end: Mark, row: int, size: int) -> Rate:
+    """The block goes on. Once enough was accepted in it, one or two at a time, it is judged by itself: what was
+    accepted before it says nothing of a limit that has fallen far."""
+    block = msgspec.structs.replace(record.block, rejections=record.block.rejections + 1, row=row)
+    record = msgspec.structs.replace(record, end=end, block=block)
+    if row >= LONG_ROW and end.count - block.count < row * size:
+        return _outlasted(record)
+    if end.count - block.count >= ENOUGH * size:
+        record = msgspec.structs.replace(record, start=Mark(block.at, block.count))
+    return _judged(record, size)
 
 
 def _start_of(past: Rate, size: int) -> Mark | None:

@@ -117,16 +117,8 @@ local function confirms(before, after)
 end
 
 -- There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
--- cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary. Where
--- the first cut was not enough, so that the block goes on and on with one or two accepted at a time, it is judged
--- itself.
-local function first(record, past, finish, row, stamp)
-  if row > 0 then
-    local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
-    record = with(record, { finish = finish, block = block })
-    if past.estimate > 0 or finish.count - block.count < ENOUGH * stamp.size then return record end
-    return judged(with(record, { start = mark(block.at, block.count) }), stamp.size)
-  end
+-- cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary.
+local function first(record, past, finish)
   local block = rates.new_block({ rejections = 1, met = past.rate, at = finish.at, count = finish.count })
   record = with(record, { start = false, finish = finish, block = block })
   if past.estimate > 0 then
@@ -137,6 +129,18 @@ local function first(record, past, finish, row, stamp)
   local lasted = past.phase == START and part(past.survived, FIRST_LASTED) or 0
   local rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))
   return with(record, { phase = SEARCH, gain = rates.SEARCH_GAIN, rate = rate })
+end
+
+-- The block goes on. Once enough was accepted in it, one or two at a time, it is judged by itself: what was accepted
+-- before it says nothing of a limit that has fallen far.
+local function prolonged(record, finish, row, size)
+  local block = with(record.block, { rejections = record.block.rejections + 1, row = row })
+  record = with(record, { finish = finish, block = block })
+  if row >= LONG_ROW and finish.count - block.count < row * size then return outlasted(record) end
+  if finish.count - block.count >= ENOUGH * size then
+    record = with(record, { start = mark(block.at, block.count) })
+  end
+  return judged(record, size)
 end
 
 local function start_of(past, size)
@@ -170,17 +174,11 @@ local function rejected(past, now, stamp, resume, told)
   local idle = (told or row == 0) and 0 or floor((resume - stamp.at) / 2)
   local finish, is_same = mark(resume - idle, accepted, idle), goes_on(past, stamp)
   local record = noted(past, now, stamp, mark(resume, accepted))
-  if not past.finish or (is_same and not past.start) then return first(record, past, finish, row, stamp) end
-  record = with(record, { finish = finish })
-  if is_same then
-    local block = with(past.block, { rejections = past.block.rejections + 1, row = row })
-    record = with(record, { block = block })
-    if row >= LONG_ROW and accepted - block.count < row * stamp.size then return outlasted(record) end
-    return judged(record, stamp.size)
-  end
+  if not past.finish then return first(record, past, finish) end
+  if is_same then return prolonged(record, finish, row, stamp.size) end
   local block = block_after(past, stamp, accepted)
   return judged(with(record, {
-    start = start_of(past, stamp.size), block = block, learning = block.learning,
+    start = start_of(past, stamp.size), finish = finish, block = block, learning = block.learning,
     cost = floor((3 * past.cost + 1000 * past.block.rejections) / 4),
   }), stamp.size)
 end

@@ -312,3 +312,12 @@ def test_a_block_is_judged_by_itself_whatever_was_accepted_long_before(accepted:
         now, serial = now + SECOND, serial + 1 + accepted
     assert record.estimate <= 1.2 * accepted * 60 * UNIT
     assert record.rate <= 1.2 * accepted * 60 * UNIT
+
+
+def test_rejections_of_who_hardly_asks_lower_nothing() -> None:
+    """One request in two minutes, and each meets 429: that is another limit's, or somebody else's use of this one."""
+    record, now, serial = cruising(300), 0, 0
+    for _ in range(10):
+        now, serial = now + 2 * MINUTE, serial + 1
+        record = hit(granted(record, now, serial), serial, now, retry_after=SECOND)
+    assert record.estimate == 300 * UNIT

@@ -63,6 +63,8 @@ GROWING = 1_080_000
 GROWN_GAIN = 100_000
 GROWN_MOST = 1_500_000
 """How to climb on when the limit has grown, and how far above the figure the climb's own rate is believed."""
+IN_USE = 500_000
+"""The share of the estimate that was accepted since the block before, where a rejection is one of this limit."""
 LONG_ROW = 8
 
 
@@ -143,12 +145,15 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
 
 def _first(record: Rate, past: Rate, end: Mark) -> Rate:
     """There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
-    cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary."""
+    cruising and in use, what is known is a little lower, so that nothing stays high where quiet steps forget each
+    boundary."""
     block = Block(rejections=1, met=past.rate, at=end.at, count=end.count)
     record = msgspec.structs.replace(record, start=None, end=end, block=block)
     if past.estimate:
-        lower = sane(part(past.estimate, FALL))
-        return cruising(msgspec.structs.replace(record, estimate=lower)) if past.phase == Phase.CRUISE else record
+        used = per_minute(end.count - past.block.count, end.at - past.block.at)
+        if past.phase != Phase.CRUISE or used < part(past.estimate, IN_USE):
+            return record
+        return cruising(msgspec.structs.replace(record, estimate=sane(part(past.estimate, FALL))))
     seen = per_minute(end.count - past.climb.count, record.step.at - past.climb.at)
     lasted = part(past.survived, FIRST_LASTED) if past.phase == Phase.START else 0
     rate = sane(min(part(past.rate, FIRST_CUT), max(part(past.rate, FIRST_FLOOR), seen, lasted)))

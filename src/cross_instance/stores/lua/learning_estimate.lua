@@ -10,7 +10,7 @@ local FIRST_CUT, FIRST_FLOOR, FIRST_LASTED = 700000, 100000, 750000
 local AGREES, AGREES_LEARNING, MOST_UNSURE = 50000, 30000, 200000
 local FALLEN, FALL, DECAY, DRIFT, DRIFT_LEARNING = 1020000, 980000, 995000, 1030000, 1080000
 local GROWING, GROWN_GAIN, GROWN_MOST = 1080000, 100000, 1500000
-local LONG_ROW = 8
+local IN_USE, LONG_ROW = 500000, 8
 
 local WHOLE = values.WHOLE
 local START, SEARCH, CRUISE, CLIMB, PROBE = rates.START, rates.SEARCH, rates.CRUISE, rates.CLIMB, rates.PROBE
@@ -117,13 +117,15 @@ local function confirms(before, after)
 end
 
 -- There is no boundary before: this is one. Only the very first overload cuts without having measured; met while
--- cruising, what is known is a little lower, so that nothing stays high where quiet steps forget each boundary.
+-- cruising and in use, what is known is a little lower, so that nothing stays high where quiet steps forget each
+-- boundary.
 local function first(record, past, finish)
   local block = rates.new_block({ rejections = 1, met = past.rate, at = finish.at, count = finish.count })
   record = with(record, { start = false, finish = finish, block = block })
   if past.estimate > 0 then
-    local lower = sane(part(past.estimate, FALL))
-    return past.phase == CRUISE and cruising(with(record, { estimate = lower })) or record
+    local used = per_minute(finish.count - past.block.count, finish.at - past.block.at)
+    if past.phase ~= CRUISE or used < part(past.estimate, IN_USE) then return record end
+    return cruising(with(record, { estimate = sane(part(past.estimate, FALL)) }))
   end
   local seen = per_minute(finish.count - past.climb.count, record.step.at - past.climb.at)
   local lasted = past.phase == START and part(past.survived, FIRST_LASTED) or 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,17 +11,6 @@ import pytest
 from cross_instance import Runtime, adaptive_rate, coordinator
 
 PROVIDERS = {"openai": {"requestsPerMinute": 500, "models": {"o3*": {"requestsPerMinute": 60}}}}
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project that this process works in and is not registered in yet."""
-    (tmp_path / ".pi").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PI_RUNTIME_DIR", str(tmp_path / "runtime"))
-    yield tmp_path
-    coordinator.unregister_instance()
 
 
 def registered(project: Path, **settings: object) -> Runtime:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -43,17 +42,6 @@ def test_the_table_has_no_name_besides() -> None:
 
 
 # --- what they answer ----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A project that this process works in; it is registered by whoever needs it."""
-    (tmp_path / ".pi").mkdir()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("PI_RUNTIME_DIR", str(tmp_path / "runtime"))
-    yield tmp_path
-    coordinator.unregister_instance()
 
 
 def configure(project: Path, **providers: object) -> None:

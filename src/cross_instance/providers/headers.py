@@ -73,7 +73,8 @@ def told_by_headers(provider: str, headers: Mapping[str, str], wall_us: int) -> 
     """The limits that the headers state, one per kind at most, in the order of `Kind`."""
     told: dict[Kind, Told] = {}
     for kind, (limit_name, remaining_name, reset_name) in _STATEMENTS:
-        limit = count_of(headers.get(limit_name))
+        text = headers.get(limit_name)
+        limit = None if text is None else count_of(text)
         if not limit:
             continue
         reset = _reset_of(headers.get(reset_name, ""), headers, wall_us)

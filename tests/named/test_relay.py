@@ -21,6 +21,7 @@ from cross_instance.stores.redis.store import RedisStore
 from cross_instance.watching.feed import to_line
 from cross_instance.watching.relay import (
     LONGEST,
+    MOST_KNOWN,
     MOST_WAITING,
     RETRY_AFTER,
     SAME_FOR,
@@ -204,6 +205,14 @@ def test_what_several_machines_see_passes_once() -> None:
     assert once.is_news(seen(kinds.RATE_LIMIT_WARNING, 1.0, account="other"))
     assert once.is_news(event(1))
     assert once.is_news(event(1))
+
+
+def test_what_has_passed_is_remembered_within_bounds() -> None:
+    once = Once()
+    for number in range(MOST_KNOWN + 10):
+        assert once.is_news(seen(kinds.INSTANCE_CONNECTED, connected=f"agent-{number}"))
+    assert len(once._last) == MOST_KNOWN
+    assert not once.is_news(seen(kinds.INSTANCE_CONNECTED, connected=f"agent-{number}"))
 
 
 def test_entries_of_another_form_end_nothing(server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,5 +94,6 @@ def test_beside_a_server_that_hangs_all_run_at_their_share_and_charge_it_afterwa
     tmp_path: Path, herd: Herd, server: Server
 ) -> None:
     greedy = start(herd, tmp_path, rate(server))
-    cut_off.outlast(herd, greedy, server.stopped())
+    cut, killed = cut_off.outlast(herd, greedy, server.stopped())
+    assert herd.granted_between(cut, killed) <= cut_off.allowed(cut, killed)
     herd.until(lambda: server.connections() == 0)

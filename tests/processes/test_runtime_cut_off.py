@@ -36,11 +36,13 @@ def test_without_the_folder_all_run_at_their_share_then_stop_and_come_back(tmp_p
     greedy = cut_off.start_greedy(herd, [tmp_path], settings)
     herd.hear_more(200)
     cut_off.lose_the_store(herd, greedy, timeout, lambda: herd.put_file_for(folder), folder.unlink)
+    assert folder.is_dir(), "they have made it again"
 
 
 def test_behind_a_stuck_gate_all_run_at_their_share_and_charge_it_afterwards(tmp_path: Path, herd: Herd) -> None:
     greedy = cut_off.start_greedy(herd, [tmp_path], ACCOUNT, patience=IMPATIENCE)
-    cut_off.outlast(herd, greedy, stuck_gate(tmp_path))
+    cut, killed = cut_off.outlast(herd, greedy, stuck_gate(tmp_path))
+    assert herd.granted_between(cut, killed) <= cut_off.allowed(cut, killed)
     with Runtime("tester", settings=parts.settings_for(str(tmp_path), ACCOUNT)) as runtime:
         runtime.permit("acme", "m-1").acquire().close()
         herd.until(lambda: node(runtime).held == 0)

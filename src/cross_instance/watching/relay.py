@@ -41,6 +41,8 @@ LONGEST = 8_192
 """Characters of one entry; a single event that is longer is left out."""
 SAME_FOR = 20.0
 """Seconds between warnings for one account, within which they are one."""
+MOST_KNOWN = 10_000
+"""Instances, accounts and limits of which it is remembered what was said last."""
 
 
 class Way(NamedTuple):
@@ -132,27 +134,44 @@ class RelayReader(_Calls):
         return [event for event in found if event is not None]
 
 
+class _Said(NamedTuple):
+    """What was said last of something, and when."""
+
+    value: object
+    at: float
+
+    def holds(self, event: Event) -> bool:
+        """Whether it has not been said anew since; a warning is, after a while."""
+        return event.kind != events.RATE_LIMIT_WARNING or abs(event.at - self.at) < SAME_FOR
+
+
 class Once:
-    """Lets what several machines see in the store pass once."""
+    """Lets what several machines see in the store pass once; of the last `MOST_KNOWN` things that they saw."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], object] = {}
+        self._last: dict[tuple[str, str], _Said] = {}
 
     def is_news(self, event: Event) -> bool:
         """Whether nobody has told this before."""
         if event.kind not in SEEN:
             return True
-        fields = event.fields
-        if event.kind == events.RATE_LIMIT_WARNING:
-            about = (event.kind, str(fields.get("account")))
-            last = self._last.get(about)
-            if isinstance(last, float) and abs(event.at - last) < SAME_FOR:
-                return False
-            self._last[about] = event.at
-            return True
-        if event.kind == events.LIMIT_CHANGED:
-            about, now = (event.kind, str(fields.get("node"))), fields.get("new")
-        else:
-            about, now = ("instance", str(fields.get("connected", fields.get("disconnected")))), event.kind
-        before, self._last[about] = self._last.get(about), now
-        return before != now
+        about, said = _said_by(event)
+        before = self._last.get(about)
+        if before is not None and before.value == said.value and before.holds(event):
+            return False
+        self._last.pop(about, None)
+        self._last[about] = said
+        if len(self._last) > MOST_KNOWN:
+            del self._last[next(iter(self._last))]
+        return True
+
+
+def _said_by(event: Event) -> tuple[tuple[str, str], _Said]:
+    """What an event is about, and what it says of that."""
+    fields = event.fields
+    if event.kind == events.RATE_LIMIT_WARNING:
+        return (event.kind, str(fields.get("account"))), _Said(None, event.at)
+    if event.kind == events.LIMIT_CHANGED:
+        return (event.kind, str(fields.get("node"))), _Said(fields.get("new"), event.at)
+    instance = fields.get("connected", fields.get("disconnected"))
+    return ("instance", str(instance)), _Said(event.kind, event.at)

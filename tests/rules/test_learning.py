@@ -14,14 +14,15 @@ from cross_instance.rules.learning import (
     granted,
     header_told,
     new_learner,
+    pause_of,
     rejected,
-    row_of,
     succeeded,
     timed_out,
 )
 from cross_instance.rules.learning_concurrency import AT_CAP, Concurrency
 from cross_instance.rules.learning_risk import SLOT, Risk, counted, proactive_cut, risk, shares
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, WHOLE, Mark, Stamp
+from cross_instance.rules.overload import DRAWS
 from cross_instance.rules.values import MINUTE, SECOND, Kind
 
 
@@ -98,10 +99,10 @@ class TestSlots:
     def test_trials_after_a_rejection_at_the_cap_change_nothing_up_to_four(self) -> None:
         record = hit(self.capped(highest=39, proven=39), 50, 20 * SECOND, held=39)
         for number, held in enumerate((35, 31, 28, 26), 1):
-            assert row_of(record, Stamp(50 + number, 0)) == number
+            assert pause_of(record, 0, Stamp(50 + number, 0), None, DRAWS // 2, DRAWS) == min(8, 1 << number) * SECOND
             record = hit(record, 50 + number, 20 * SECOND + number * SECOND, held=held)
             assert (record.slots.cap, record.requests.rate) == (39, 6_000 * UNIT)
-        assert row_of(record, Stamp(55, 0)) == 0
+        assert pause_of(record, 0, Stamp(55, 0), None, DRAWS // 2, DRAWS) == SECOND
         assert hit(record, 55, 30 * SECOND, held=24).requests.rate < 6_000 * UNIT
 
     def test_until_something_succeeds_a_rejection_cuts_the_cap_again(self) -> None:

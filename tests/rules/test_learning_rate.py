@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from cross_instance.rules.learning_estimate import echoed, next_row, pause, rejected
+from cross_instance.rules.learning_estimate import blind_pause, echoed, next_row, rejected
 from cross_instance.rules.learning_rate import (
     IDLE,
     LONGEST_REST,
@@ -160,7 +160,7 @@ class TestBoundaries:
     def test_an_outage_teaches_nothing(self) -> None:
         record, at = hit(cruising(), 280, 59 * SECOND), 60 * SECOND
         for row in range(1, 12):
-            at += pause(row, DRAWS // 2, DRAWS)
+            at += blind_pause(row, DRAWS // 2, DRAWS)
             record = hit(record, 280 + row, at)
         assert (record.estimate, record.phase) == (300 * UNIT, Phase.CRUISE)
 
@@ -206,9 +206,9 @@ class TestWhatTheyTell:
 
 
 def test_pauses_double_to_eight_seconds_and_then_to_half_a_minute() -> None:
-    seconds = [pause(row, DRAWS // 2, DRAWS) // SECOND for row in range(12)]
+    seconds = [blind_pause(row, DRAWS // 2, DRAWS) // SECOND for row in range(12)]
     assert seconds == [1, 2, 4, 8, 8, 8, 8, 8, 16, 32, 32, 32]
-    assert [pause(0, draw, DRAWS) for draw in (0, DRAWS - 1)] == [800_000, 1_199_999]
+    assert [blind_pause(0, draw, DRAWS) for draw in (0, DRAWS - 1)] == [800_000, 1_199_999]
 
 
 def test_after_a_restart_old_knowledge_counts_for_less() -> None:

@@ -16,6 +16,7 @@ from tests.stores.redis_scripts import Scripted, without_glance
 from cross_instance.rules import learning, learning_values
 from cross_instance.rules.learning import Learner, Stamp
 from cross_instance.rules.learning_desk import rate_of
+from cross_instance.rules.learning_estimate import blind_pause
 from cross_instance.rules.learning_records import decode_kept, decode_learned
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, WHOLE
 from cross_instance.rules.limits import EXACT, SHARE
@@ -301,39 +302,49 @@ for place, event in ipairs(cmsgpack.unpack(ARGV[1])) do
   else
     learner = what == "succeeded" and learning.succeeded(learner, stamp) or learning.timed_out(learner, now, stamp)
   end
-  shown[place] = { learner, what == "rejected" and learning.row_of(learner, stamp) or 0 }
+  local pause = what == "rejected" and learning.pause_of(learner, now, stamp, more.kind, more.draw) or 0
+  shown[place] = { learner, pause }
 end
 return cmsgpack.pack(shown)
 """
 
 
 class Career:
-    """What happens to a learner: anything, an outage, or overloads at a hidden rate or at hidden slots; in turns."""
+    """What happens to a learner: anything, an outage, or overloads at a hidden rate, at hidden slots or in hidden
+    windows; in turns."""
 
     LIVES = ("anything", "anything", "outage", "rate", "slots")
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, life: str | None = None) -> None:
         self.random = random = Random(seed)
-        self.life = random.choice(self.LIVES)
+        self.stays = life is not None
+        self.life = life or random.choice(self.LIVES)
         self.now, self.serial, self.spent, self.resume = random.choice((MINUTE, 1 << 50)), 0, 0, 0
         rate = random.choice((LOWEST, 60_000, 3_000_000, HIGHEST if self.life == "anything" else 600_000))
+        rate = 60_000 if life == "window" else rate
         self.hidden = 3 * rate
+        self.span, self.window, self.left = random.choice((10, 60)) * SECOND, 0, 0
         self.learner = learning.new_learner(rate, self.now)
         self.events: list[object] = [("new", self.now, False, {"rate": rate})]
         self.states = [[plain(self.learner), 0]]
-        self.busy = random.choice((0.3, 0.9, 1.0, 1.0))
+        self.busy = 1.0 if life == "window" else random.choice((0.3, 0.9, 1.0, 1.0))
         self.overloads = random.choice((0.02, 0.1, 0.3))
 
     def step(self) -> None:
         random, rate = self.random, self.learner.requests.rate
-        self.life = random.choice(self.LIVES) if random.random() < 0.004 else self.life
+        self.life = random.choice(self.LIVES) if random.random() < 0.004 and not self.stays else self.life
         passed = random.choice((0, 20_000, SECOND, 5 * SECOND, 6 * SECOND, 20 * SECOND))
         passed = 16 * MINUTE if random.random() < 0.003 else passed
-        self.now = max(self.now + passed, self.resume if random.random() < 0.8 else 0)
+        passed = random.choice((200_000, 500_000, SECOND)) if self.life == "window" else passed
+        patient = self.life == "window" or random.random() < 0.8
+        self.now = max(self.now + passed, self.resume if patient else 0)
         most = min(int(learning_values.units_in(rate, min(passed, MINUTE)) * self.busy), 1 << 40)
-        self.serial += random.choice({"outage": (0, 0, 1, 2), "rate": (most,)}.get(self.life, (1, most, most)))
+        self.serial += random.choice(
+            {"outage": (0, 0, 1, 2), "rate": (most,), "window": (most,)}.get(self.life, (1, most, most))
+        )
         self.spent += random.randrange(1, 5_000)
         overloads = {"outage": 0.95, "slots": 0.1, "rate": rate > self.hidden}.get(self.life, self.overloads)
+        overloads = self.is_full(most) if self.life == "window" else overloads
         draw = random.random()
         if draw < overloads:
             self.rejected()
@@ -341,6 +352,14 @@ class Career:
             self.other()
         else:
             self.granted()
+
+    def is_full(self, units: int) -> bool:
+        """Whether the present window has no room for these."""
+        if self.now // self.span != self.window:
+            self.window = self.now // self.span
+            self.left = learning_values.units_in(self.hidden, self.span)
+        self.left -= units
+        return self.left < 0
 
     def stamp(self, size: int = 1) -> Stamp:
         held = 19 if self.life == "slots" else self.random.choice((0, 1, 7, 19, 20, 20, 21, 400))
@@ -376,11 +395,14 @@ class Career:
             kind, moved = random.choices([None, *Kind], [80, 1, 1, 10, 1, 1, 10])[0], random.random() < 0.7
         elif self.life == "slots":
             stamp = msgspec.structs.replace(stamp, held=20)
+        draw = random.randrange(DRAWS)
         self.resume = self.now + random.choice((0, SECOND, 8 * SECOND, 32 * SECOND))
+        if self.life == "window":
+            told, self.resume = False, self.now + learning.pause_of(self.learner, self.now, stamp, None, draw, DRAWS)
         how: dict[str, Any] = {"moved": moved, "told": told, "kind": kind, "tokens": tokens}
         new = learning.rejected(self.learner, self.now, stamp, self.resume, **how)
-        more = {name: plain(value) for name, value in how.items()} | {"resume": self.resume}
-        self.note(new, "rejected", stamp, more, learning.row_of(new, stamp))
+        more = {name: plain(value) for name, value in how.items()} | {"resume": self.resume, "draw": draw}
+        self.note(new, "rejected", stamp, more, learning.pause_of(new, self.now, stamp, kind, draw, DRAWS))
 
     def other(self) -> None:
         stamp, draw = self.past(), self.random.random()
@@ -393,10 +415,10 @@ class Career:
             new = learning.header_told(self.learner, self.now, self.serial, limit)
             self.note(new, "told", None, {"serial": self.serial, "limit": limit})
 
-    def note(self, new: Learner, what: str, stamp: Stamp | None, more: dict[str, Any], row: int = 0) -> None:
+    def note(self, new: Learner, what: str, stamp: Stamp | None, more: dict[str, Any], pause: int = 0) -> None:
         self.learner = new
         self.events.append((what, self.now, plain(stamp), more))
-        self.states.append([plain(new), row])
+        self.states.append([plain(new), pause])
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -404,6 +426,20 @@ def test_the_learner_by_itself_comes_to_the_same_figures(client: redis.Redis, se
     career = Career(seed)
     for _ in range(250):
         career.step()
+    come_to_the_same(client, career)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 6])
+def test_windows_are_recognised_alike(client: redis.Redis, seed: int) -> None:
+    career = Career(seed, "window")
+    for _ in range(3_000):
+        career.step()
+    assert career.learner.requests.window.span == career.span
+    come_to_the_same(client, career)
+
+
+def come_to_the_same(client: redis.Redis, career: Career) -> None:
+    """Raises `AssertionError` at the first event after which a script's learner is another than the model's."""
     script = client.register_script(Scripts({"learn": LEARN})["learn"].text)
     answer: Any = script(args=[msgspec.msgpack.encode(career.events)])
     for event, expected, found in zip(career.events, career.states, msgspec.msgpack.decode(answer), strict=True):
@@ -416,7 +452,7 @@ CALL = """
 local estimate, values, patterns = require "learning_estimate", require "learning_values", require "patterns"
 local asked = cmsgpack.unpack(ARGV[1])
 if asked[1] == "most_specific" then return patterns.most_specific(asked[2], asked[3]) end
-if asked[1] == "pause" then return string.format("%.0f", estimate.pause(asked[2], asked[3])) end
+if asked[1] == "pause" then return string.format("%.0f", estimate.blind_pause(asked[2], asked[3])) end
 if asked[1] == "rate_of" then return string.format("%.0f", values.rate_of({ amount = asked[2], period = asked[3] })) end
 return string.format("%.0f", values[asked[1]](asked[2], asked[3], asked[4]))
 """
@@ -477,7 +513,7 @@ def test_a_limit_has_the_same_rate_as_in_python(call: Call, amount: int, period:
 @given(st.integers(0, 60), st.integers(0, DRAWS - 1))
 @on_the_server
 def test_a_pause_is_as_long_as_in_python(call: Call, row: int, draw: int) -> None:
-    assert int(call("pause", row, draw)) == learning.pause(row, draw, DRAWS)
+    assert int(call("pause", row, draw)) == blind_pause(row, draw, DRAWS)
 
 
 names = st.text("aB4-.%*?[größe]", max_size=6)

@@ -16,7 +16,7 @@ import msgspec
 
 from cross_instance.rules import learning_concurrency as slots, learning_rate as rates
 from cross_instance.rules.learning_concurrency import Concurrency
-from cross_instance.rules.learning_estimate import echoed, next_row, pause, rejected as by_rate
+from cross_instance.rules.learning_estimate import blind_pause, echoed, next_row, pause, rejected as by_rate
 from cross_instance.rules.learning_rate import Phase, Rate, cruising
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, WHOLE, Stamp, part, per_minute
 from cross_instance.rules.values import MINUTE, Kind
@@ -28,9 +28,8 @@ __all__ = [
     "granted",
     "header_told",
     "new_learner",
-    "pause",
+    "pause_of",
     "rejected",
-    "row_of",
     "succeeded",
     "timed_out",
 ]
@@ -82,11 +81,14 @@ def succeeded(record: Learner, stamp: Stamp) -> Learner:
     return record if held is record.slots else msgspec.structs.replace(record, slots=held)
 
 
-def row_of(record: Learner, stamp: Stamp) -> int:
-    """How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know."""
-    if slots.is_trial(record.slots, stamp.serial - record.requests.rejections):
-        return record.slots.trials + 1
-    return next_row(record.requests, stamp)
+def pause_of(record: Learner, now: int, stamp: Stamp, kind: Kind | None, draw: int, draws: int) -> int:
+    """The µs to wait after the first rejection of an epoch where the provider did not say."""
+    accepted = stamp.serial - record.requests.rejections
+    if slots.is_trial(record.slots, accepted):
+        return blind_pause(record.slots.trials + 1, draw, draws)
+    if kind in (None, Kind.REQUESTS) and not (kind is None and slots.is_own(record.slots, stamp, accepted)):
+        return pause(record.requests, now, stamp, draw, draws)
+    return blind_pause(next_row(record.requests, stamp), draw, draws)
 
 
 def rejected(
@@ -109,7 +111,8 @@ def rejected(
     record = msgspec.structs.replace(record, epoch=record.epoch + 1)
     accepted = stamp.serial - record.requests.rejections
     own = kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp, accepted))
-    if own or (kind is None and not row_of(record, stamp)):
+    trial = slots.is_trial(record.slots, accepted)
+    if own or (kind is None and not trial and not next_row(record.requests, stamp)):
         held = slots.rejected(record.slots, now, stamp, accepted, named=kind is not None)
         if own and held.cap:
             return _by_slots(record, stamp, held)

@@ -10,8 +10,8 @@
 5. A rate is bounded here, and so is what the learner takes itself to have paced.
 6. After a pause one request goes first, as a trial. The others wait until its 429 would have been heard: so a pause
    that was too short costs one 429, however many could go within the delay.
-7. Where a climb's overload only confirms what is known, the last second of the pause is made up for: the provider's
-   bucket was refilled meanwhile, or its next window has begun.
+7. Where a climb's overload only confirms what is known, the last half second of the pause is made up for: the
+   provider's bucket was refilled meanwhile, or its next window has begun. It fits a limit that has halved as well.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cross_instance.rules import learning, learning_notes as notes, publications
 from cross_instance.rules.learning import Learner, Stamp, new_learner
 from cross_instance.rules.learning_concurrency import told as slots_told
 from cross_instance.rules.learning_estimate import confirms
-from cross_instance.rules.learning_rate import BUSY, STEP, Rate
+from cross_instance.rules.learning_rate import BUSY, STEP, Rate, watched_from
 from cross_instance.rules.learning_records import Learned
 from cross_instance.rules.learning_risk import counted, proactive_cut
 from cross_instance.rules.learning_simple import Factors, Simple, accepted, rejected as reduced
@@ -44,6 +44,8 @@ PLACE = {Kind.TOKENS: 1, Kind.INPUT_TOKENS: 2, Kind.OUTPUT_TOKENS: 3}
 
 MOST_GUESSED = 1 << 20
 """A guess of calls at once grows up to here."""
+
+MADE_UP = SECOND // 2
 
 LONGEST_LISTENED = 2 * SECOND
 """A trial is waited for a quarter longer than the last 429 took to be heard, at most so long."""
@@ -245,19 +247,19 @@ def watch(learned: Learned, node: Node, now: int) -> None:
         node.watch = 0 if learned.listen else learned.simple.changed + SECOND
         return
     requests = learned.learner.requests
-    if learned.learner.tokens is not None or learned.listen:
-        node.watch = 0
-        return
-    node.watch = max(requests.step.at + max(STEP, 3 * requests.lag), now + SECOND)
+    watched = learned.learner.tokens is not None or learned.listen
+    node.watch = 0 if watched else watched_from(requests, now)
 
 
 # --- overloads ---------------------------------------------------------------------------------------------------
 
 
-def row_of(ledger: Ledger, name: str, permit: Permit) -> int | None:
-    """How many rejections in a row a permit's ends, less one; None where the learner does not measure."""
+def pause_of(ledger: Ledger, name: str, permit: Permit, kind: Kind | None, draw: int, draws: int) -> int | None:
+    """The µs to wait after a permit's rejection; None where the learner does not measure."""
     learned = _overloaded(ledger, name)
-    return None if learned is None or learned.simple is not None else learning.row_of(learned.learner, stamp_of(permit))
+    if learned is None or learned.simple is not None:
+        return None
+    return learning.pause_of(learned.learner, ledger.now, stamp_of(permit), kind, draw, draws)
 
 
 def rejected(ledger: Ledger, name: str, permit: Permit, *, moved: bool, told: bool, kind: Kind | None) -> bool:
@@ -280,7 +282,7 @@ def rejected(ledger: Ledger, name: str, permit: Permit, *, moved: bool, told: bo
         confirmed = confirms(learned.learner.requests, new.requests)
         changed = _take(learned, new, ledger, name, "overload")
         if confirmed:
-            refill_from(node, Kind.REQUESTS, max(now, resume - SECOND))
+            refill_from(node, Kind.REQUESTS, max(now, resume - MADE_UP))
     watch(learned, node, now)
     return changed or cut
 

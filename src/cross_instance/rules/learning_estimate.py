@@ -14,7 +14,9 @@
    was not full in every round shows less than the limit.
 6. The estimate is never above the rate that was really paced.
 7. One cut per overload: an echo is only counted.
-8. A block in which hardly a trial is accepted and that outlasts a minute's window is an outage, no limit: the circuit
+8. Where the provider's windows are recognised, they are its boundaries, and the count of a full one is its limit
+   (`learning_filled`).
+9. A block in which hardly a trial is accepted and that outlasts a minute's window is an outage, no limit: the circuit
    stays open but for a trial every half minute, and afterwards the estimate from before it stands.
 """
 
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import msgspec
 
+from cross_instance.rules import learning_filled as filled
 from cross_instance.rules.learning_rate import (
     CLIMB_GAIN,
     LONGEST_REST,
@@ -32,12 +35,11 @@ from cross_instance.rules.learning_rate import (
     Phase,
     Rate,
     cruising,
+    goes_on,
 )
 from cross_instance.rules.learning_values import WHOLE, Mark, Stamp, ahead, part, per_minute, sane, units_in
 from cross_instance.rules.values import SECOND
 
-AGAIN = 3
-"""Fewer accepted requests than this between two rejections: one block."""
 ENOUGH = 10
 """Accepted requests that an estimate needs."""
 FIRST_CUT = 700_000
@@ -66,18 +68,29 @@ GROWN_MOST = 1_500_000
 IN_USE = 500_000
 """The share of the estimate that was accepted since the block before, where a rejection is one of this limit."""
 LONG_ROW = 8
+SHORTEST_PAUSE = SECOND // 50
 
 
-def pause(row: int, draw: int, draws: int) -> int:
-    """The µs to wait after the `row`-th rejection in a row where the provider did not say: 1, 2, 4 s, then 8 s until a
-    minute's window must have ended, then 16 and 32 s; ± 20 % by a `draw` in [0, draws)."""
+def pause(record: Rate, now: int, stamp: Stamp, draw: int, draws: int) -> int:
+    """The µs to wait after a rejection where the provider did not say: until the full window ends, or as after as many
+    in a row."""
+    same = goes_on(record, stamp.serial - record.rejections, stamp.size)
+    full = filled.full_window(record, stamp, None, goes_on=same)
+    if full is None:
+        return blind_pause(next_row(record, stamp), draw, draws)
+    return max(SHORTEST_PAUSE, filled.wait_until(record, full, goes_on=same) - now)
+
+
+def blind_pause(row: int, draw: int, draws: int) -> int:
+    """The µs to wait after the `row`-th rejection in a row where nothing is known: 1, 2, 4 s, then 8 s until a minute's
+    window must have ended, then 16 and 32 s; ± 20 % by a `draw` in [0, draws)."""
     us = SECOND << (min(row, 3) if row < LONG_ROW else min(row - 4, 5))
     return us * 4 // 5 + us * 2 // 5 * (draw >> 12) // (draws >> 12)
 
 
 def next_row(record: Rate, stamp: Stamp) -> int:
     """How many rejections in a row this one ends, less one."""
-    return record.block.row + 1 if _goes_on(record, stamp) else 0
+    return record.block.row + 1 if goes_on(record, stamp.serial - record.rejections, stamp.size) else 0
 
 
 def echoed(record: Rate, stamp: Stamp) -> Rate:
@@ -91,38 +104,30 @@ def echoed(record: Rate, stamp: Stamp) -> Rate:
 
 def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> Rate:
     """The first rejection of an epoch. `resume`: when the pause ends; `told`: the provider said so (Retry-After)."""
-    accepted = stamp.serial - record.rejections
-    goes_on = _goes_on(record, stamp)
-    row = record.block.row + 1 if goes_on else 0
+    accepted, row = stamp.serial - record.rejections, next_row(record, stamp)
+    low = resume - SECOND - record.lag if told else stamp.at
+    full = filled.full_window(record, stamp, (low, resume) if told else None, goes_on=bool(row))
     idle = 0 if told or not row else (resume - stamp.at) // 2
-    end = Mark(resume - idle, accepted, idle)
+    end = Mark(resume - idle, accepted, idle) if full is None else filled.boundary(full, accepted)
+    first_seen = record.block.at if row else stamp.at
+    window = None if full is None else filled.beginning(record, first_seen, accepted, stamp.size)
     record, past = _noted(record, now, stamp, Mark(resume, accepted)), record
     if past.end is None:
-        return _first(record, past, end)
-    if goes_on:
-        return _prolonged(record, end, row, stamp.size)
-    cost = (3 * past.cost + 1_000 * past.block.rejections) // 4
-    block = _new_block(past, stamp, accepted)
-    return _judged(
-        msgspec.structs.replace(
-            record,
-            start=_start_of(past, stamp.size),
-            end=end,
-            block=block,
-            cost=cost,
-            learning=block.learning,
-        ),
-        stamp.size,
+        record = _first(record, past, end)
+    elif row:
+        record = _prolonged(record, end, row, stamp.size, window)
+    else:
+        record = _met(record, past, stamp, end, window)
+    return msgspec.structs.replace(
+        record,
+        block=msgspec.structs.replace(record.block, low=low, high=0),
+        window=msgspec.structs.replace(record.window, passed=0),
     )
 
 
 def confirms(before: Rate, after: Rate) -> bool:
     """Whether a rejection ended a climb, and it is cruised on from what is known."""
     return before.phase >= Phase.CLIMB and after.phase == Phase.CRUISE and not after.block.row
-
-
-def _goes_on(record: Rate, stamp: Stamp) -> bool:
-    return record.end is not None and stamp.serial - record.rejections - record.end.count < AGAIN * stamp.size
 
 
 def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
@@ -160,15 +165,24 @@ def _first(record: Rate, past: Rate, end: Mark) -> Rate:
     return msgspec.structs.replace(record, phase=Phase.SEARCH, gain=SEARCH_GAIN, rate=rate)
 
 
-def _prolonged(record: Rate, end: Mark, row: int, size: int) -> Rate:
+def _met(record: Rate, past: Rate, stamp: Stamp, end: Mark, window: Mark | None) -> Rate:
+    """Another block has begun."""
+    cost = (3 * past.cost + 1_000 * past.block.rejections) // 4
+    block = _new_block(past, stamp, end.count)
+    start = window or _start_of(past, stamp.size)
+    record = msgspec.structs.replace(record, start=start, end=end, block=block, cost=cost, learning=block.learning)
+    return _judged(record, stamp.size)
+
+
+def _prolonged(record: Rate, end: Mark, row: int, size: int, window: Mark | None) -> Rate:
     """The block goes on. Once enough was accepted in it, one or two at a time, it is judged by itself: what was
     accepted before it says nothing of a limit that has fallen far."""
     block = msgspec.structs.replace(record.block, rejections=record.block.rejections + 1, row=row)
     record = msgspec.structs.replace(record, end=end, block=block)
     if row >= LONG_ROW and end.count - block.count < row * size:
         return _outlasted(record)
-    if end.count - block.count >= ENOUGH * size:
-        record = msgspec.structs.replace(record, start=Mark(block.at, block.count))
+    if window is not None or end.count - block.count >= ENOUGH * size:
+        record = msgspec.structs.replace(record, start=window or Mark(block.at, block.count))
     return _judged(record, size)
 
 
@@ -205,6 +219,8 @@ def _judged(record: Rate, size: int) -> Rate:
     first, last, block = record.start, record.end, record.block
     if first is None or last is None or last.count - first.count < ENOUGH * size:
         return record
+    if filled.is_counted(record):
+        return _counted(record, size)
     units, us = last.count - first.count, last.at - first.at
     figure = min(block.met, per_minute(units, us))
     if figure < (block.kept or block.met):
@@ -212,6 +228,13 @@ def _judged(record: Rate, size: int) -> Rate:
         figure = min(highest, block.kept or highest)
     unsure = (first.idle + last.idle) // 1_000 * WHOLE // max(1, us // 1_000)
     return _concluded(record, sane(figure), unsure)
+
+
+def _counted(record: Rate, size: int) -> Rate:
+    """The window's count is the limit: there is nothing to confirm."""
+    cruised, kept = record.block.met <= part(record.block.kept, FALLEN), record.block.kept
+    estimate = filled.counted(record, size, cruised=cruised, kept=part(kept, FALL) if cruised else kept)
+    return cruising(msgspec.structs.replace(record, estimate=estimate, learning=0))
 
 
 def _outlasted(record: Rate) -> Rate:

@@ -10,7 +10,8 @@
 4. Each 429 is paid for: the next probe waits until `PRICE` more requests were accepted, at most `LONGEST_REST`. So 429s
    cost a fixed share whatever the limit, the shape and the delay, and probing never stops.
 5. A climb without proof goes the less high, the more 429s its like did cost (`cost`); with proof it is free: after a
-   minute above the estimate, or as soon as it is clearly further ahead of it than its like ever came (`slack`).
+   minute above the estimate, or as soon as it is clearly further ahead of it than its like ever came (`slack`). In a
+   recognised window it goes the less high the shorter that is, and the window's count is the proof.
 6. The rate never passes the ceiling that a user configured, nor a limit that the provider told and the counts believe.
 """
 
@@ -20,12 +21,16 @@ from enum import IntEnum
 
 import msgspec
 
+from cross_instance.rules.learning_filled import is_outgrown
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, WHOLE, Mark, ahead, part, per_minute, sane, units_in
+from cross_instance.rules.learning_window import Window, end_of, ended, rolled
 from cross_instance.rules.values import MINUTE, SECOND
 
 STEP = 5 * SECOND
 """A step of growth lasts so long, and three times the delay of a 429 if that is longer."""
 STEP_UNITS = 5
+AGAIN = 3
+"""Fewer accepted requests than this between two rejections: one block."""
 BUSY = 700_000
 BUSY_CRUISE = 800_000
 """The share of the rate that must have been used in a step that leads to the next."""
@@ -37,7 +42,7 @@ MOST_GAIN = 500_000
 """What a step adds; from step to step of a climb it doubles, up to the most."""
 CRUISE = 990_000
 """The share of the estimate at which to stay."""
-PRICE = 250
+PRICE = 200
 REST = 15 * SECOND
 LONGEST_REST = 240 * SECOND
 PROOF = 1_040_000
@@ -70,7 +75,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     `rejections`: the 429s in it, echoes too; `row`: those of them that answered a trial; `met`: the rate at which it
     was met; `kept`: the estimate until then; `reached`: the rate that the climb into it had sustained, 0 where there
     was no climb, and `excess` the µs by which it was ahead of the estimate; `learning`: whether that climb was one of
-    the first. `at`, `count`: the first boundary in it.
+    the first. `at`, `count`: the first boundary in it. `low`, `high`: between which instants it ended; `high`
+    is 0 until a request goes after it, `low` as soon as that has been looked at.
     """
 
     rejections: int = 0
@@ -82,6 +88,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     at: int = 0
     count: int = 0
     excess: int = 0
+    low: int = 0
+    high: int = 0
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
@@ -94,6 +102,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     `lag`: how long 429s take to be heard; `cost`: how many a block brings, in thousandths; `learning`: no estimate was
     confirmed since the limit was last seen to change. `told`: the limit that the provider stated, `doubted` when the
     counts did not agree. `slack`: how far (µs) ahead of the estimate climbs came that met the limit as it was.
+    `window`: what is known of the provider's windows.
     """
 
     rate: int
@@ -114,6 +123,7 @@ class Rate(msgspec.Struct, frozen=True, array_like=True):
     told: int = 0
     doubted: int = 0
     slack: int = 0
+    window: Window = Window()
 
 
 def start(rate: int, now: int, serial: int = 0) -> Rate:
@@ -137,9 +147,11 @@ def resumed(old: Rate, now: int, serial: int, age: int) -> Rate:
 
 def granted(record: Rate, now: int, serial: int, ceiling: int = HIGHEST) -> Rate:
     """A request goes; `serial` units were granted before it. Makes the step that is due, if one is."""
+    accepted = serial - record.rejections
+    record = _dated(record, now, accepted)
     if now - record.step.at < max(STEP, 3 * record.lag):
         return record
-    accepted = serial - record.rejections
+    record = _block_over(record, now, accepted)
     units, elapsed = accepted - record.step.count, now - record.step.at
     enough = BUSY_CRUISE if record.phase >= Phase.CRUISE else BUSY
     here = Mark(now, accepted)
@@ -151,6 +163,43 @@ def granted(record: Rate, now: int, serial: int, ceiling: int = HIGHEST) -> Rate
         return record
     grown = _grown(msgspec.structs.replace(record, step=here), here)
     return msgspec.structs.replace(grown, rate=max(LOWEST, min(grown.rate, ceiling, _believed(grown))))
+
+
+def watched_from(record: Rate, now: int) -> int:
+    """From which instant on a grant may change the record."""
+    if _awaits_end(record):
+        return now
+    step = max(record.step.at + max(STEP, 3 * record.lag), now + SECOND)
+    return min(step, end_of(record.window, now)[1]) if record.window.span else step
+
+
+def goes_on(record: Rate, accepted: int, size: int = 1) -> bool:
+    """Whether a block goes on: hardly anything was accepted since its last rejection."""
+    return record.end is not None and accepted - record.end.count < AGAIN * size
+
+
+def _awaits_end(record: Rate) -> bool:
+    return bool(record.block.low) and not record.block.high
+
+
+def _dated(record: Rate, now: int, accepted: int) -> Rate:
+    """Date what only a request does: the end of a block, the beginning of a window."""
+    if _awaits_end(record):
+        record = msgspec.structs.replace(record, block=msgspec.structs.replace(record.block, high=now))
+    window = rolled(record.window, now, accepted, climbs=record.phase >= Phase.CLIMB)
+    return record if window is record.window else msgspec.structs.replace(record, window=window)
+
+
+def _block_over(record: Rate, now: int, accepted: int) -> Rate:
+    """Look at when the last block ended; an outage's end says nothing."""
+    block, window, doubt = record.block, record.window, record.lag // 4
+    if not (block.low and block.high) or goes_on(record, accepted):
+        return record
+    lasted = block.low - block.at
+    if lasted <= MINUTE:
+        proven = int(units_in(record.estimate or record.rate, lasted) >= AGAIN)
+        window = ended(window, now, block.low - doubt, block.high + doubt, lasted, proven)
+    return msgspec.structs.replace(record, window=window, block=msgspec.structs.replace(block, low=0))
 
 
 def _quiet(record: Rate, elapsed: int) -> Rate:
@@ -200,10 +249,18 @@ def _faster(record: Rate, gain: int, highest: int) -> Rate:
 
 
 def _highest_climb(record: Rate, here: Mark) -> int:
+    span = record.window.span
+    if is_outgrown(record, here.count) if span else _is_proven(record, here):
+        return HIGHEST
+    allowed = UNPROVEN * 1_000 // max(1_000, record.cost)
+    if span:
+        allowed = allowed * (span // SECOND) // (MINUTE // SECOND)
+    return part(record.estimate, WHOLE + max(LEAST_CLIMB, allowed))
+
+
+def _is_proven(record: Rate, here: Mark) -> bool:
     units, elapsed = here.count - record.climb.count, here.at - record.climb.at
     if per_minute(units, max(MINUTE, elapsed)) > part(record.estimate, PROOF):
-        return HIGHEST
-    if record.slack and ahead(units, elapsed, record.estimate) > part(record.slack, AHEAD) + AHEAD_MORE:
-        return HIGHEST
-    allowed = max(LEAST_CLIMB, UNPROVEN * 1_000 // max(1_000, record.cost))
-    return part(record.estimate, WHOLE + allowed)
+        return True
+    further = part(record.slack, AHEAD) + AHEAD_MORE
+    return bool(record.slack) and ahead(units, elapsed, record.estimate) > further

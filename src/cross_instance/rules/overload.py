@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cross_instance.rules import learning_desk as learner
-from cross_instance.rules.learning import pause as learned_pause
 from cross_instance.rules.ledger import Ledger, group_node
 from cross_instance.rules.limits import EPOCH, note, take
 from cross_instance.rules.operations import CLUSTER, FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
@@ -73,11 +72,7 @@ def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> bool:
         account.streak = 0 if account.accepted >= ACCEPTED_BETWEEN else account.streak + 1
         account.accepted = 0
         if retry_after is None:
-            row = learner.row_of(ledger, name, permit) if _teaches(op) else None
-            if row is None:
-                retry_after = _pause_without_word(account.streak, op.draw)
-            else:
-                retry_after = learned_pause(row, op.draw, DRAWS)
+            retry_after = _pause_of(ledger, account, name, op, permit)
     if retry_after is not None:
         account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
     if moved:
@@ -89,6 +84,13 @@ def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> bool:
     if name != permit.account:
         learner.count_below(ledger, permit.account)
     return learner.rejected(ledger, name, permit, moved=moved, told=told, kind=op.signals.kind)
+
+
+def _pause_of(ledger: Ledger, account: Node, name: str, op: Settle, permit: Permit) -> int:
+    """The µs to wait where the provider did not say: as the learner has it, else by the rejections in a row."""
+    kind = op.signals.kind
+    learned = learner.pause_of(ledger, name, permit, kind, op.draw, DRAWS) if _teaches(op) else None
+    return _pause_without_word(account.streak, op.draw) if learned is None else learned
 
 
 def _teaches(op: Settle) -> bool:

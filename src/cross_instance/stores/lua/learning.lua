@@ -34,10 +34,14 @@ local function succeeded(record, stamp)
   return with(record, { slots = slots.succeeded(record.slots, stamp) })
 end
 
--- How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know.
-local function row_of(record, stamp)
-  if slots.is_trial(record.slots, stamp.serial - record.requests.rejections) then return record.slots.trials + 1 end
-  return estimate.next_row(record.requests, stamp)
+-- The µs to wait after the first rejection of an epoch where the provider did not say.
+local function pause_of(record, now, stamp, kind, draw)
+  local accepted = stamp.serial - record.requests.rejections
+  if slots.is_trial(record.slots, accepted) then return estimate.blind_pause(record.slots.trials + 1, draw) end
+  if kind == "requests" or (not kind and not slots.is_own(record.slots, stamp, accepted)) then
+    return estimate.pause(record.requests, now, stamp, draw)
+  end
+  return estimate.blind_pause(estimate.next_row(record.requests, stamp), draw)
 end
 
 local function count_rejected(rate, size)
@@ -87,7 +91,8 @@ local function rejected(record, now, stamp, how)
   record = with(record, { epoch = record.epoch + 1 })
   local accepted = stamp.serial - record.requests.rejections
   local is_own = kind == "concurrency" or (not kind and slots.is_own(record.slots, stamp, accepted))
-  if is_own or (not kind and row_of(record, stamp) == 0) then
+  local is_trial = slots.is_trial(record.slots, accepted)
+  if is_own or (not kind and not is_trial and estimate.next_row(record.requests, stamp) == 0) then
     local held = slots.rejected(record.slots, now, stamp, accepted, kind ~= nil)
     if is_own and held.cap > 0 then return by_slots(record, stamp, held) end
     if held.cap > 0 and record.slots.cap == 0 then
@@ -123,6 +128,6 @@ local function header_told(record, now, serial, limit)
 end
 
 return {
-  pause = estimate.pause, new_learner = new_learner, granted = granted, succeeded = succeeded, row_of = row_of,
-  rejected = rejected, timed_out = timed_out, header_told = header_told,
+  new_learner = new_learner, granted = granted, succeeded = succeeded, pause_of = pause_of, rejected = rejected,
+  timed_out = timed_out, header_told = header_told,
 }

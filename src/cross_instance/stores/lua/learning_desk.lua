@@ -19,6 +19,7 @@ local values = require "learning_values"
 
 local PLACE = { tokens = 2, input_tokens = 3, output_tokens = 4 } -- of a kind of tokens in a permit's costs
 local MOST_GUESSED = 2 ^ 20 -- a guess of calls at once grows up to here
+local MADE_UP = SECOND / 2
 local LONGEST_LISTENED = 2 * SECOND
 
 local UNIT, LOWEST, HIGHEST = values.UNIT, values.LOWEST, values.HIGHEST
@@ -174,9 +175,8 @@ local function watch(learned, node, now)
     node.watch = learned.listen > 0 and 0 or learned.simple.changed + SECOND
     return
   end
-  local requests = learned.learner.requests
-  local step_at = requests.step.at + max(rates.STEP, 3 * requests.lag)
-  node.watch = (learned.learner.tokens or learned.listen > 0) and 0 or max(step_at, now + SECOND)
+  local is_watched = learned.learner.tokens or learned.listen > 0
+  node.watch = is_watched and 0 or rates.watched_from(learned.learner.requests, now)
 end
 
 -- Keep the others back while the first request after a pause is on its way.
@@ -292,11 +292,11 @@ local function overloaded(name)
   return begin(name, settings, rate, min(used_at(account, incarnations), floor(rate / UNIT)))
 end
 
--- How many rejections in a row a permit's ends, less one; nil where the learner does not measure.
-local function row_of(name, permit)
+-- The µs to wait after a permit's rejection; nil where the learner does not measure.
+local function pause_of(name, permit, kind, draw)
   local learned = overloaded(name)
   if not learned or learned.simple then return nil end
-  return learners.row_of(learned.learner, stamp_of(permit))
+  return learners.pause_of(learned.learner, ledger.now, stamp_of(permit), kind, draw)
 end
 
 -- The rejected permit as its tokens' rate sees it; a rate of tokens begins with what was used of late.
@@ -347,7 +347,7 @@ local function rejected(name, permit, moved, told, kind)
     local new = learners.rejected(learned.learner, now, stamp_of(permit), how)
     local is_confirmed = estimates.confirms(learned.learner.requests, new.requests)
     changed = take(learned, new, name, "overload")
-    if is_confirmed then buckets.refill_from(node, REQUESTS, max(now, how.resume - SECOND)) end
+    if is_confirmed then buckets.refill_from(node, REQUESTS, max(now, how.resume - MADE_UP)) end
   end
   watch(learned, node, now)
   return changed or has_cut
@@ -371,6 +371,6 @@ end
 
 return {
   agreed = agreed, adapt = adapt, begin = begin, told_is = told_is, slots_are_told = slots_are_told, watch = watch,
-  granted = granted, succeeded = succeeded, stamp_of = stamp_of, row_of = row_of, rejected = rejected,
+  granted = granted, succeeded = succeeded, stamp_of = stamp_of, pause_of = pause_of, rejected = rejected,
   count_below = count_below, timed_out = timed_out,
 }

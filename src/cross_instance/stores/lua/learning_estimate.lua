@@ -1,16 +1,18 @@
 -- What rejections tell about a hidden rate: the estimate between two boundaries (as rules/learning_estimate.py; its
--- rules 1 to 8 hold here).
+-- rules 1 to 9 hold here).
 
 local exact = require "exact"
+local filled = require "learning_filled"
 local rates = require "learning_rate"
 local values = require "learning_values"
 
-local AGAIN, ENOUGH = 3, 10
+local ENOUGH = 10
 local FIRST_CUT, FIRST_FLOOR, FIRST_LASTED = 700000, 100000, 750000
 local AGREES, AGREES_LEARNING, MOST_UNSURE = 50000, 30000, 200000
 local FALLEN, FALL, DECAY, DRIFT, DRIFT_LEARNING = 1020000, 980000, 995000, 1030000, 1080000
 local GROWING, GROWN_GAIN, GROWN_MOST = 1080000, 100000, 1500000
 local IN_USE, LONG_ROW = 500000, 8
+local SHORTEST_PAUSE = SECOND / 50
 
 local WHOLE = values.WHOLE
 local START, SEARCH, CRUISE, CLIMB, PROBE = rates.START, rates.SEARCH, rates.CRUISE, rates.CLIMB, rates.PROBE
@@ -19,19 +21,24 @@ local floor, max, min = math.floor, math.max, math.min
 local mark, part, per_minute, sane, with = values.mark, values.part, values.per_minute, values.sane, values.with
 local ahead, units_in, cruising = values.ahead, values.units_in, rates.cruising
 
--- The µs to wait after the `row`-th rejection in a row where the provider did not say, ± 20 % by a draw.
-local function pause(row, draw)
+-- The µs to wait after the `row`-th rejection in a row where nothing is known, ± 20 % by a draw.
+local function blind_pause(row, draw)
   local us = SECOND * 2 ^ (row < LONG_ROW and min(row, 3) or min(row - 4, 5))
   return floor(us * 4 / 5) + floor(floor(us * 2 / 5) * floor(draw / 4096) / 2 ^ 20)
 end
 
-local function goes_on(record, stamp)
-  return record.finish and stamp.serial - record.rejections - record.finish.count < AGAIN * stamp.size
-end
-
 -- How many rejections in a row this one ends, less one.
 local function next_row(record, stamp)
-  return goes_on(record, stamp) and record.block.row + 1 or 0
+  return rates.goes_on(record, stamp.serial - record.rejections, stamp.size) and record.block.row + 1 or 0
+end
+
+-- The µs to wait after a rejection where the provider did not say: until the full window ends, or as after as many in a
+-- row.
+local function pause(record, now, stamp, draw)
+  local row = next_row(record, stamp)
+  local full = filled.full_window(record, stamp, nil, row > 0)
+  if not full then return blind_pause(row, draw) end
+  return max(SHORTEST_PAUSE, filled.wait_until(record, full, row > 0) - now)
 end
 
 -- A rejection of a request granted before the epoch moved: counted, paid for, nothing else.
@@ -90,10 +97,19 @@ local function concluded(record, figure, unsure)
   return cruising(with(record, { estimate = sane(estimate) }))
 end
 
+-- The window's count is the limit: there is nothing to confirm.
+local function counted(record, size)
+  local kept = record.block.kept
+  local has_cruised = record.block.met <= part(kept, FALLEN)
+  local estimate = filled.counted(record, size, has_cruised, has_cruised and part(kept, FALL) or kept)
+  return cruising(with(record, { estimate = estimate, learning = 0 }))
+end
+
 -- The estimate that follows from the interval between the two boundaries.
 local function judged(record, size)
   local first, last, block = record.start, record.finish, record.block
   if not first or not last or last.count - first.count < ENOUGH * size then return record end
+  if filled.is_counted(record) then return counted(record, size) end
   local units, us = last.count - first.count, last.at - first.at
   local figure = min(block.met, per_minute(units, us))
   if figure < (block.kept > 0 and block.kept or block.met) then
@@ -135,12 +151,12 @@ end
 
 -- The block goes on. Once enough was accepted in it, one or two at a time, it is judged by itself: what was accepted
 -- before it says nothing of a limit that has fallen far.
-local function prolonged(record, finish, row, size)
+local function prolonged(record, finish, row, size, window)
   local block = with(record.block, { rejections = record.block.rejections + 1, row = row })
   record = with(record, { finish = finish, block = block })
   if row >= LONG_ROW and finish.count - block.count < row * size then return outlasted(record) end
-  if finish.count - block.count >= ENOUGH * size then
-    record = with(record, { start = mark(block.at, block.count) })
+  if window or finish.count - block.count >= ENOUGH * size then
+    record = with(record, { start = window or mark(block.at, block.count) })
   end
   return judged(record, size)
 end
@@ -170,19 +186,38 @@ local function block_after(past, stamp, accepted)
   })
 end
 
--- The first rejection of an epoch. `resume`: when the pause ends; `told`: the provider said so (Retry-After).
-local function rejected(past, now, stamp, resume, told)
-  local accepted, row = stamp.serial - past.rejections, next_row(past, stamp)
-  local idle = (told or row == 0) and 0 or floor((resume - stamp.at) / 2)
-  local finish, is_same = mark(resume - idle, accepted, idle), goes_on(past, stamp)
-  local record = noted(past, now, stamp, mark(resume, accepted))
-  if not past.finish then return first(record, past, finish) end
-  if is_same then return prolonged(record, finish, row, stamp.size) end
-  local block = block_after(past, stamp, accepted)
+-- Another block has begun.
+local function met(record, past, stamp, finish, window)
+  local block = block_after(past, stamp, finish.count)
   return judged(with(record, {
-    start = start_of(past, stamp.size), finish = finish, block = block, learning = block.learning,
+    start = window or start_of(past, stamp.size), finish = finish, block = block, learning = block.learning,
     cost = floor((3 * past.cost + 1000 * past.block.rejections) / 4),
   }), stamp.size)
 end
 
-return { pause = pause, next_row = next_row, echoed = echoed, rejected = rejected, confirms = confirms }
+-- The first rejection of an epoch. `resume`: when the pause ends; `told`: the provider said so (Retry-After).
+local function rejected(past, now, stamp, resume, told)
+  local accepted, row = stamp.serial - past.rejections, next_row(past, stamp)
+  local low = told and resume - SECOND - past.lag or stamp.at
+  local full = filled.full_window(past, stamp, told and { low, resume }, row > 0)
+  local idle = (told or row == 0) and 0 or floor((resume - stamp.at) / 2)
+  local finish = full and filled.boundary(full, accepted) or mark(resume - idle, accepted, idle)
+  local first_seen = row > 0 and past.block.at or stamp.at
+  local window = full and filled.beginning(past, first_seen, accepted, stamp.size)
+  local record = noted(past, now, stamp, mark(resume, accepted))
+  if not past.finish then
+    record = first(record, past, finish)
+  elseif row > 0 then
+    record = prolonged(record, finish, row, stamp.size, window)
+  else
+    record = met(record, past, stamp, finish, window)
+  end
+  return with(record, {
+    block = with(record.block, { low = low, high = 0 }), window = with(record.window, { passed = 0 }),
+  })
+end
+
+return {
+  pause = pause, blind_pause = blind_pause, next_row = next_row, echoed = echoed, rejected = rejected,
+  confirms = confirms,
+}

@@ -3,12 +3,14 @@
 --
 -- `start` and `finish` are the boundaries between which it is measured, false where there is none.
 
+local filled = require "learning_filled"
 local values = require "learning_values"
+local windows = require "learning_window"
 
 local floor, max, min = math.floor, math.max, math.min
 
 local START, SEARCH, CRUISE, CLIMB, PROBE = 0, 1, 2, 3, 4 -- phases
-local STEP, STEP_UNITS = 5 * SECOND, 5
+local STEP, STEP_UNITS, AGAIN = 5 * SECOND, 5, 3
 local BUSY, BUSY_CRUISE = 700000, 800000
 local START_GAIN, SEARCH_GAIN, CLIMB_GAIN, PROBE_GAIN, MOST_GAIN = 1000000, 400000, 20000, 40000, 500000
 local CRUISE_SHARE = 990000
@@ -24,6 +26,7 @@ local mark, part, per_minute, sane, with = values.mark, values.part, values.per_
 local function new_block(known)
   return with({
     rejections = 0, row = 0, met = 0, kept = 0, reached = 0, learning = 1, at = 0, count = 0, excess = 0,
+    low = 0, high = 0,
   }, known)
 end
 
@@ -32,7 +35,7 @@ local function new_rate(known)
   return with({
     phase = START, estimate = 0, gain = START_GAIN, survived = 0, rejections = 0, start = false, finish = false,
     block = new_block({}), due = mark(0, 0), lag = 0, cost = 1000, learning = 1, told = 0, doubted = 0,
-    slack = 0,
+    slack = 0, window = windows.new_window({}),
   }, known)
 end
 
@@ -65,6 +68,44 @@ local function resumed(old, now, serial, age)
   return age >= IDLE and after_idling(fresh) or cruising(fresh)
 end
 
+local function awaits_end(record)
+  return record.block.low > 0 and record.block.high == 0
+end
+
+-- From which instant on a grant may change the record.
+local function watched_from(record, now)
+  if awaits_end(record) then return now end
+  local step = max(record.step.at + max(STEP, 3 * record.lag), now + SECOND)
+  if record.window.span == 0 then return step end
+  local _, high = windows.end_of(record.window, now)
+  return min(step, high)
+end
+
+-- Whether a block goes on: hardly anything was accepted since its last rejection.
+local function goes_on(record, accepted, size)
+  return record.finish and accepted - record.finish.count < AGAIN * size
+end
+
+-- Date what only a request does: the end of a block, the beginning of a window.
+local function dated(record, now, accepted)
+  if awaits_end(record) then record = with(record, { block = with(record.block, { high = now }) }) end
+  local window = windows.rolled(record.window, now, accepted, record.phase >= CLIMB)
+  return window == record.window and record or with(record, { window = window })
+end
+
+-- Look at when the last block ended; an outage's end says nothing.
+local function block_over(record, now, accepted)
+  local block, window, doubt = record.block, record.window, floor(record.lag / 4)
+  if block.low == 0 or block.high == 0 or goes_on(record, accepted, 1) then return record end
+  local lasted = block.low - block.at
+  if lasted <= MINUTE then
+    local rate = record.estimate > 0 and record.estimate or record.rate
+    local proven = values.units_in(rate, lasted) >= AGAIN and 1 or 0
+    window = windows.ended(window, now, block.low - doubt, block.high + doubt, lasted, proven)
+  end
+  return with(record, { window = window, block = with(block, { low = 0 }) })
+end
+
 local function quiet(record, elapsed)
   record = with(record, { start = false, finish = false })
   if record.phase == START then return with(record, { climb = record.step }) end
@@ -82,12 +123,23 @@ local function faster(record, gain, highest)
   return with(record, { rate = sane(rate), survived = record.rate, gain = gain })
 end
 
-local function highest_climb(record, here)
+local function is_proven(record, here)
   local units, elapsed = here.count - record.climb.count, here.at - record.climb.at
-  if per_minute(units, max(MINUTE, elapsed)) > part(record.estimate, PROOF) then return HIGHEST end
+  if per_minute(units, max(MINUTE, elapsed)) > part(record.estimate, PROOF) then return true end
   local further = part(record.slack, AHEAD) + AHEAD_MORE
-  if record.slack > 0 and values.ahead(units, elapsed, record.estimate) > further then return HIGHEST end
-  return part(record.estimate, WHOLE + max(LEAST_CLIMB, floor(UNPROVEN * 1000 / max(1000, record.cost))))
+  return record.slack > 0 and values.ahead(units, elapsed, record.estimate) > further
+end
+
+local function highest_climb(record, here)
+  local span, allowed = record.window.span, floor(UNPROVEN * 1000 / max(1000, record.cost))
+  local is_free
+  if span > 0 then
+    is_free = filled.is_outgrown(record, here.count)
+    allowed = floor(allowed * floor(span / SECOND) / floor(MINUTE / SECOND))
+  else
+    is_free = is_proven(record, here)
+  end
+  return is_free and HIGHEST or part(record.estimate, WHOLE + max(LEAST_CLIMB, allowed))
 end
 
 local function grown(record, here)
@@ -106,7 +158,9 @@ end
 -- A request goes; `serial` units were granted before it. Makes the step that is due, if one is.
 local function granted(record, now, serial, ceiling)
   local elapsed, accepted = now - record.step.at, serial - record.rejections
+  record = dated(record, now, accepted)
   if elapsed < max(STEP, 3 * record.lag) then return record end
+  record = block_over(record, now, accepted)
   local units, here = accepted - record.step.count, mark(now, accepted)
   local enough = record.phase >= CRUISE and BUSY_CRUISE or BUSY
   if per_minute(units, elapsed) < part(record.rate, enough) then
@@ -121,7 +175,7 @@ end
 return {
   START = START, SEARCH = SEARCH, CRUISE = CRUISE, CLIMB = CLIMB, PROBE = PROBE,
   PHASES = { [START] = "start", [SEARCH] = "search", [CRUISE] = "cruise", [CLIMB] = "climb", [PROBE] = "probe" },
-  CRUISE_SHARE = CRUISE_SHARE, STEP = STEP, BUSY = BUSY, REST = REST, PRICE = 250, LONGEST_REST = 240 * SECOND,
+  CRUISE_SHARE = CRUISE_SHARE, STEP = STEP, BUSY = BUSY, REST = REST, PRICE = 200, LONGEST_REST = 240 * SECOND,
   SEARCH_GAIN = SEARCH_GAIN, CLIMB_GAIN = CLIMB_GAIN, new_block = new_block, new_rate = new_rate, start = start,
-  resumed = resumed, cruising = cruising, granted = granted,
+  resumed = resumed, cruising = cruising, granted = granted, goes_on = goes_on, watched_from = watched_from,
 }

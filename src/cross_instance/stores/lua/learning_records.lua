@@ -6,6 +6,7 @@
 
 local kinds = require "kinds"
 local risks = require "learning_risk"
+local windows = require "learning_window"
 
 local pack, unpack_from = struct.pack, struct.unpack
 
@@ -19,6 +20,7 @@ local RATE = {
   "rate", "phase", "estimate", "gain", "survived", "rejections", "lag", "cost", "learning", "told", "doubted", "slack",
 }
 local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count", "excess" }
+local ENDED, WINDOW = { "low", "high" }, { "span", "low", "high", "passed", "longest", "proven" }
 local SLOTS = { "cap", "since", "highest", "gain", "epoch", "proven", "strikes", "met", "trials" }
 local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 
@@ -68,6 +70,15 @@ local function add_slots(slots)
   add_list(slots.samples)
 end
 
+-- What came to a rate later stands behind everything else, where who does not know it does not look.
+local function add_windows(rate)
+  add_named(rate.block, ENDED)
+  add_named(rate.window, WINDOW)
+  add_mark(rate.window.began)
+  add(#rate.window.ends)
+  for _, one in ipairs(rate.window.ends) do add_list(one) end
+end
+
 -- The stored form of a record.
 local function write(learned)
   figures, count = {}, 0
@@ -85,6 +96,8 @@ local function write(learned)
   add(risk.slot)
   add_list(risk.sent)
   add_list(risk.rejected)
+  add_windows(learner.requests)
+  if learner.tokens then add_windows(learner.tokens) end
   return pack("<I2", count) .. pack("<" .. string.rep("d", count), unpack(figures)) .. learned.reason
 end
 
@@ -128,6 +141,17 @@ local function take_rate()
   return rate
 end
 
+local function take_windows(rate)
+  if place >= count then
+    rate.block.low, rate.block.high, rate.window = 0, 0, windows.new_window({})
+    return
+  end
+  for name, value in pairs(take_named(ENDED)) do rate.block[name] = value end
+  rate.window = take_named(WINDOW)
+  rate.window.began, rate.window.ends = take_mark(), {}
+  for position = 1, take() do rate.window.ends[position] = take_list(2) end
+end
+
 local function take_slots()
   local slots = take_named(SLOTS)
   slots.blurred = take_list(2)
@@ -155,6 +179,8 @@ local function read(value)
   risk.slot = take()
   risk.sent = take_list(12)
   risk.rejected = take_list(12)
+  take_windows(learner.requests)
+  if learner.tokens then take_windows(learner.tokens) end
   learned.learner, learned.risk = learner, risk
   learned.reason = string.sub(value, 3 + 8 * count)
   return learned

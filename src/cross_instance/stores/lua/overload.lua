@@ -48,14 +48,11 @@ local function teaches(op)
   return op.outcome == "rejected" and op.signals.kind ~= "requests_day"
 end
 
--- The pause after the first rejection of an epoch, where the provider names none: by the learner's row of rejections,
--- where it measures.
+-- The µs to wait where the provider did not say: as the learner has it, else by the rejections in a row.
 local function pause_of(account, name, op, permit)
   local learner = require "learning_desk"
-  local row = teaches(op) and learner.row_of(name, permit)
-  if not row then return pause_without_word(account.streak, op.draw) end
-  local learned = require "learning"
-  return learned.pause(row, op.draw)
+  local learned = teaches(op) and learner.pause_of(name, permit, op.signals.kind, op.draw)
+  return learned or pause_without_word(account.streak, op.draw)
 end
 
 -- Tell the learner of a rejection; whether limits follow from what it makes of it.

@@ -14,7 +14,7 @@ from cross_instance.rules import learning_simple as simple
 from cross_instance.rules.values import MINUTE, SECOND
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 START = 60.0
 
@@ -51,6 +51,31 @@ class Paced:
 
     def cut(self, now: int) -> None:
         """A request met 429."""
+
+
+class Told(Paced):
+    """Who is told of each change at once and paces evenly just below the limit: what no learner that paces can beat.
+
+    `limits`: from which second on the limit is how much. Without a Retry-After it tries again each second.
+    """
+
+    SHARE = 0.99
+
+    def __init__(self, limits: Sequence[tuple[int, float]]) -> None:
+        super().__init__(1 << 30)
+        self._limits = limits
+
+    def ready_at(self, now: int) -> int:
+        self.rate = self.SHARE * next(limit for second, limit in reversed(self._limits) if now >= second * SECOND)
+        return super().ready_at(now)
+
+    def granted(self, now: int) -> Any:
+        self._next = max(self._next, now - SECOND)
+        return super().granted(now)
+
+    def cut(self, now: int) -> None:
+        if self._paused <= now:
+            self._paused = now + SECOND
 
 
 class PerResponse(Paced):

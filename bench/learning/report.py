@@ -5,6 +5,8 @@ from __future__ import annotations
 from statistics import mean, median
 from typing import TYPE_CHECKING
 
+from bench.learning.scenes import TOLD
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -18,7 +20,10 @@ unless told otherwise; latency lognormal with a mean of 8 s; start with 60 reque
 - *95 %*: the end of the first minute in which 95 % of the limit was let in (60 s is the least possible). After a change
   it is counted from there; after a halving and an outage it is 90 %, with at most 5 % of the requests rejected.
 - *used*, *429s*: shares of the limit and of the requests, after the first 600 s (after a change: from there on).
-- *burst*: how many 429s before 600 s (after a change: in the two minutes from there)."""
+- *burst*: how many 429s before 600 s (after a change: in the two minutes from there).
+- *told at once*: who knows of each change when it happens and paces evenly at 99 % of the limit. Where that takes
+  longer than the target, no learner reaches it: a window that is full when its limit halves lets nothing in until it
+  ends."""
 
 
 def markdown(lines: Sequence[Line]) -> str:
@@ -36,13 +41,22 @@ def _targets(lines: Sequence[Line]) -> Iterator[str]:
     yield "## Targets, from 300 requests per minute on, feedback within 0.1 s\n"
     yield "| figure | target | mean | worst | runs that reach it |"
     yield "|---|---|---|---|---|"
-    yield _target("used", ">= 97 %", steady, lambda line: 100 * line.used, lambda value: value >= 97, min)
-    yield _target("429s", "<= 0.5 %", steady, lambda line: 100 * line.refused, lambda value: value <= 0.5, max)
-    yield _target("95 % reached, s", "<= 90", steady, _after, lambda value: value <= 90, max)
-    yield _target("halved, s", "<= 65", halved, _after, lambda value: value <= 65, max)
-    yield _target("halved, 429s", "<= 15", halved, lambda line: line.burst, lambda value: value <= 15, max)
-    yield _target("doubled, s", "<= 120", doubled, _after, lambda value: value <= 120, max)
+    told = {_place(line): line for line in lines if line.who == TOLD}
+    yield _target("used", ">= 97 %", steady, lambda line: 100 * line.used, lambda line: line.used >= 0.97, min)
+    yield _target("429s", "<= 0.5 %", steady, lambda line: 100 * line.refused, lambda line: line.refused <= 0.005, max)
+    yield _target("95 % reached, s", "<= 90", steady, _after, lambda line: _after(line) <= 90, max)
+    yield _target("halved, s", "<= 65", halved, _after, lambda line: _after(line) <= 65, max)
+    in_reach = [line for line in halved if _after(told[_place(line)]) <= 65]
+    yield _target(
+        "halved, s, where one told at once can", "<= 65", in_reach, _after, lambda line: _after(line) <= 65, max
+    )
+    yield _target("halved, 429s", "<= 15", halved, lambda line: line.burst, lambda line: line.burst <= 15, max)
+    yield _target("doubled, s", "<= 120", doubled, _after, lambda line: _after(line) <= 120, max)
     yield ""
+
+
+def _place(line: Line) -> tuple[object, ...]:
+    return line.scene, line.shape, line.limit, line.lag, line.seed
 
 
 def _target(
@@ -50,11 +64,11 @@ def _target(
     bound: str,
     lines: Sequence[Line],
     value: Callable[[Line], float],
-    is_reached: Callable[[float], bool],
+    is_reached: Callable[[Line], bool],
     worst: Callable[[Sequence[float]], float],
 ) -> str:
     values = [value(line) for line in lines]
-    count = sum(map(is_reached, values))
+    count = sum(map(is_reached, lines))
     return f"| {name} | {bound} | {_text(mean(values))} | {_text(worst(values))} | {count} of {len(values)} |"
 
 

@@ -4,10 +4,12 @@
    seed, and with it the place in the provider's window.
 2. However many clients there are, ours is one record in the store, so their number is told only where peers, who know
    nothing of each other, are run. A peer may have twice the calls in flight that the limit needs.
+3. Runs know nothing of each other, so each core takes the next one; the lines stay in order.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ import msgspec
 
 from bench.learning.figures import reached, refused, used
 from bench.learning.ours import OneModel, Ours
-from bench.learning.peers import PEERS
+from bench.learning.peers import PEERS, Told
 from bench.learning.provider import SECOND, SHAPES, Provider, Shape
 from bench.learning.simulation import Controller, Log, Scene, Simulation
 
@@ -33,6 +35,7 @@ DAY = 600
 """Seconds for which the limit stays, where it differs by time of day; a day is shortened, its changes are not."""
 OUTAGE = 300
 MODELS = ("large", "small", "tiny")
+TOLD = "told at once"
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -53,21 +56,32 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def lines(*, quick: bool) -> Iterator[Line]:
-    """All runs, one after the other."""
+    """All runs."""
+    with ProcessPoolExecutor() as processes:
+        for found in processes.map(_run, _jobs(quick=quick)):
+            yield from found
+
+
+def _run(job: tuple[Callable[..., Iterator[Line]], tuple[object, ...]]) -> list[Line]:
+    run_it, what = job
+    return list(run_it(*what))
+
+
+def _jobs(*, quick: bool) -> Iterator[tuple[Callable[..., Iterator[Line]], tuple[object, ...]]]:
     seeds = (1,) if quick else (1, 2, 3)
     limits, lags = ((300,), (0.1,)) if quick else (LIMITS, LAGS)
     for limit in limits:
         for lag in lags:
             for shape in SHAPES:
                 for seed in seeds if (limit, lag) == (300, 0.1) else seeds[:1]:
-                    yield from _with_changes(_turned(shape, seed), limit, lag, seed)
+                    yield _with_changes, (_turned(shape, seed), limit, lag, seed)
     for shape in SHAPES:
-        yield from _others(shape)
+        yield _others, (shape,)
     for slots in SLOTS:
-        yield from _slots(slots)
-    for who, make in PEERS.items():
+        yield _slots, (slots,)
+    for who in PEERS:
         for shape in SHAPES:
-            yield from _peers(who, make, shape)
+            yield _peers, (who, shape)
 
 
 def _others(shape: Shape) -> Iterator[Line]:
@@ -83,7 +97,8 @@ def _others(shape: Shape) -> Iterator[Line]:
     yield _outage(shape)
 
 
-def _peers(who: str, make: Callable[[int], object], shape: Shape) -> Iterator[Line]:
+def _peers(who: str, shape: Shape) -> Iterator[Line]:
+    make = PEERS[who]
     for name, clients in (("peers, one for all", 1), ("peers, each of 8 clients its own", 8)):
         workers = 2 * 300 * 8 // 60 // clients
         yield _steady(shape, Scene(300), name, _peer(make, workers), who, clients)
@@ -139,14 +154,16 @@ def _with_changes(shape: Shape, limit: int, lag: float, seed: int) -> Iterator[L
     at = CHANGE + 13 * seed
     for name, share, wanted, most_rejected in (("halved", 0.5, 0.9, 0.05), ("doubled", 2.0, 0.95, 1.0)):
         scene = Scene(limit, at + AFTER, lag, seed=seed, changes=((at, limit * share),))
-        log, _ = run(shape, scene, ours)
-        line = _line(name, "ours", shape, scene, reached(log, limit * share, wanted, at, most_rejected), log, limit)
-        yield msgspec.structs.replace(
-            line,
-            used=round(used(log, limit * share, at), 4),
-            refused=round(refused(log, at), 5),
-            burst=sum(log.rejected[at : at + 120]),
-        )
+        limits = ((0, float(limit)), *scene.changes)
+        for who, make in (("ours", ours), (TOLD, lambda _, limits=limits: Told(limits))):
+            log, _ = run(shape, scene, make)
+            line = _line(name, who, shape, scene, reached(log, limit * share, wanted, at, most_rejected), log, limit)
+            yield msgspec.structs.replace(
+                line,
+                used=round(used(log, limit * share, at), 4),
+                refused=round(refused(log, at), 5),
+                burst=sum(log.rejected[at : at + 120]),
+            )
 
 
 def _models(shape: Shape, name: str, models: Sequence[Controller]) -> Line:

@@ -133,7 +133,9 @@ def _learned(state: LearnedState) -> str:
         return f"no limit yet; {_rate(state.rate)} requests/min are allowed, {begun}"
     evidence = ""
     if state.measured and state.span:
-        evidence = f": {state.measured:,} accepted in {state.span / SECOND:,.1f} s between the last two overloads"
+        counted = bool(state.window) and abs(state.span - state.window) <= state.window // 10
+        where = "in a full window of the provider's" if counted else "between the last two overloads"
+        evidence = f": {state.measured:,} accepted in {state.span / SECOND:,.1f} s {where}"
     return f"{_rate(state.estimate)} requests/min{evidence}; {_rate(state.rate)} are allowed, {begun}"
 
 

@@ -10,6 +10,7 @@ from tests.cli.commands import Place
 from cross_instance import Runtime
 from cross_instance.cli.demo.hidden import Moment, Search, text_of
 from cross_instance.config import load_settings
+from cross_instance.explaining import Explained, text_of as explanation_of
 from cross_instance.prediction import prediction_of
 from cross_instance.rules.learning_values import WHOLE
 from cross_instance.rules.operations import LearnedState
@@ -50,6 +51,16 @@ def test_limits_are_explained(place: Place) -> None:
     assert [entry["model"] for entry in one] == ["", "o3*"]
     assert (one[0]["learned"]["rejected"], one[0]["learned"]["phase"]) == (1, "search")
     assert one[1]["learned"] is None
+
+
+@pytest.mark.parametrize(
+    ("span", "where"),
+    [(10_000_000, "in a full window of the provider's"), (70_000_000, "between the last two overloads")],
+)
+def test_the_evidence_says_whether_it_is_a_windows_count(span: int, where: str) -> None:
+    state = LearnedState(estimate=300_000, phase="cruise", measured=50, span=span, window=10_000_000)
+    text = explanation_of(Explained("openai", "default", "", (), state))
+    assert f"300 requests/min: 50 accepted in {span / 1_000_000:.1f} s {where};" in text
 
 
 @pytest.mark.usefixtures("live")

@@ -93,4 +93,5 @@ def state_of(learned: Learned, node: Node, now: int, rate: int) -> LearnedState:
         shares=shares(learned.risk, now),
         risk=risk(learned.risk, now),
         cut=learned.cut,
+        window=requests.window.span,
     )

@@ -274,6 +274,7 @@ class LearnedState(Data, frozen=True):
     at once, guessed from `samples`, the calls in flight at the last overloads. `tokens`: the rate of the token limit of
     the kind `token_kind`. `shares`: the ppm of requests that met 429 in the last 10, 30 and 60 minutes, `risk` what
     they imply, `cut` by how much the rate is reduced for it. `simple`: by the two factors instead of measuring.
+    `window`: the span (µs) of the provider's fixed windows, where they were recognised.
     """
 
     simple: bool = False
@@ -297,6 +298,7 @@ class LearnedState(Data, frozen=True):
     shares: tuple[int, int, int] = (0, 0, 0)
     risk: int = 0
     cut: int = 0
+    window: int = 0
 
 
 class NodeState(Data, frozen=True):

@@ -80,6 +80,7 @@ local function state_of(learned, node, rate)
     cap = slots.cap > 0 and slots.cap or learned.slots, samples = slots.samples,
     token_kind = learned.token_kind or nil, tokens = tokens and tokens.rate or 0,
     shares = risks.shares(learned.risk, now), risk = risks.risk(learned.risk, now), cut = learned.cut,
+    window = requests.window.span,
   }
 end
 

@@ -14,6 +14,7 @@ from cross_instance.rules.learning_rate import (
     LONGEST_REST,
     PRICE,
     REST,
+    START_STEP,
     STEP,
     Phase,
     Rate,
@@ -53,7 +54,11 @@ class TestGrowth:
 
     def test_no_step_is_made_before_its_time(self) -> None:
         record = begun()
+        assert granted(record, START_STEP - 1, 100) is record
+        assert granted(record, START_STEP, 100).rate == 120 * UNIT
+        record = cruising(due=Mark(0, 0))
         assert granted(record, STEP - 1, 100) is record
+        assert granted(record, STEP, 100).phase == Phase.PROBE
 
     def test_a_slow_429_makes_steps_longer(self) -> None:
         record = msgspec.structs.replace(begun(), lag=4 * SECOND)

@@ -135,7 +135,7 @@ def _noted(record: Rate, now: int, stamp: Stamp, here: Mark) -> Rate:
     lag = max(0, now - stamp.at)
     price = PRICE * stamp.size
     due = here.count + price
-    if record.phase in (Phase.CRUISE, Phase.PROBE):
+    if record.window.span or record.phase in (Phase.CRUISE, Phase.PROBE):
         longest = max(price, units_in(record.rate, LONGEST_REST))
         due = min(max(record.due.count, here.count) + price, here.count + longest)
     return msgspec.structs.replace(

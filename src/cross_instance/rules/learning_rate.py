@@ -27,6 +27,7 @@ from cross_instance.rules.learning_window import Window, end_of, ended, rolled
 from cross_instance.rules.values import MINUTE, SECOND
 
 STEP = 5 * SECOND
+START_STEP = 4 * SECOND
 """A step of growth lasts so long, and three times the delay of a 429 if that is longer."""
 STEP_UNITS = 5
 AGAIN = 3
@@ -149,7 +150,7 @@ def granted(record: Rate, now: int, serial: int, ceiling: int = HIGHEST) -> Rate
     """A request goes; `serial` units were granted before it. Makes the step that is due, if one is."""
     accepted = serial - record.rejections
     record = _dated(record, now, accepted)
-    if now - record.step.at < max(STEP, 3 * record.lag):
+    if now - record.step.at < _step(record):
         return record
     record = _block_over(record, now, accepted)
     units, elapsed = accepted - record.step.count, now - record.step.at
@@ -165,11 +166,15 @@ def granted(record: Rate, now: int, serial: int, ceiling: int = HIGHEST) -> Rate
     return msgspec.structs.replace(grown, rate=max(LOWEST, min(grown.rate, ceiling, _believed(grown))))
 
 
+def _step(record: Rate) -> int:
+    return max(START_STEP if record.phase == Phase.START else STEP, 3 * record.lag)
+
+
 def watched_from(record: Rate, now: int) -> int:
     """From which instant on a grant may change the record."""
     if _awaits_end(record):
         return now
-    step = max(record.step.at + max(STEP, 3 * record.lag), now + SECOND)
+    step = max(record.step.at + _step(record), now + SECOND)
     return min(step, end_of(record.window, now)[1]) if record.window.span else step
 
 

@@ -56,7 +56,7 @@ end
 local function noted(record, now, stamp, here)
   local lag, price = max(0, now - stamp.at), PRICE * stamp.size
   local due = here.count + price
-  if record.phase == CRUISE or record.phase == PROBE then
+  if record.window.span > 0 or record.phase == CRUISE or record.phase == PROBE then
     local longest = max(price, units_in(record.rate, LONGEST_REST))
     due = min(max(record.due.count, here.count) + price, here.count + longest)
   end

@@ -10,7 +10,7 @@ local windows = require "learning_window"
 local floor, max, min = math.floor, math.max, math.min
 
 local START, SEARCH, CRUISE, CLIMB, PROBE = 0, 1, 2, 3, 4 -- phases
-local STEP, STEP_UNITS, AGAIN = 5 * SECOND, 5, 3
+local STEP, START_STEP, STEP_UNITS, AGAIN = 5 * SECOND, 4 * SECOND, 5, 3
 local BUSY, BUSY_CRUISE = 700000, 800000
 local START_GAIN, SEARCH_GAIN, CLIMB_GAIN, PROBE_GAIN, MOST_GAIN = 1000000, 400000, 20000, 40000, 500000
 local CRUISE_SHARE = 990000
@@ -72,10 +72,14 @@ local function awaits_end(record)
   return record.block.low > 0 and record.block.high == 0
 end
 
+local function step_of(record)
+  return max(record.phase == START and START_STEP or STEP, 3 * record.lag)
+end
+
 -- From which instant on a grant may change the record.
 local function watched_from(record, now)
   if awaits_end(record) then return now end
-  local step = max(record.step.at + max(STEP, 3 * record.lag), now + SECOND)
+  local step = max(record.step.at + step_of(record), now + SECOND)
   if record.window.span == 0 then return step end
   local _, high = windows.end_of(record.window, now)
   return min(step, high)
@@ -159,7 +163,7 @@ end
 local function granted(record, now, serial, ceiling)
   local elapsed, accepted = now - record.step.at, serial - record.rejections
   record = dated(record, now, accepted)
-  if elapsed < max(STEP, 3 * record.lag) then return record end
+  if elapsed < step_of(record) then return record end
   record = block_over(record, now, accepted)
   local units, here = accepted - record.step.count, mark(now, accepted)
   local enough = record.phase >= CRUISE and BUSY_CRUISE or BUSY

@@ -88,6 +88,14 @@ def test_reset_forgets(place: Place) -> None:
     assert reset() == "Forgotten: what was learned of anthropic/default.\n"
 
 
+def test_a_misspelled_provider_is_not_told_that_nothing_was_learned(place: Place) -> None:
+    place.configure({"providers": {"acme": {"requestsPerMinute": 60}}})
+    assert place.run("cross-instance", "limits", "reset", "acme").stdout == "Nothing was learned.\n"
+    done = place.run("cross-instance", "limits", "reset", "acne")
+    known = "openai, anthropic, deepseek, gemini, azure, acme"
+    assert done == (2, "", f"cross-instance: unknown provider 'acne'; known are {known}\n")
+
+
 def test_nothing_is_made_where_nothing_is_used(place: Place) -> None:
     assert place.run("cross-instance", "limits", "reset").stdout == "Nothing was learned.\n"
     explained = place.run("cross-instance", "limits", "--explain").stdout

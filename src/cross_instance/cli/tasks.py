@@ -69,7 +69,7 @@ def list_(*, state: str | None, queue: str | None, kind: str | None, limit: int,
 @click.argument("task")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 def show(*, task: str, as_json_: bool) -> None:
-    """Show one task: its arguments, progress, result, and every attempt with its error."""
+    """Show one task: its arguments, progress, result, and its last ten attempts with their errors."""
     status = _on_each((task,), looking)[0]
     if as_json_:
         click.echo(as_json(camel_keys(status)))
@@ -100,6 +100,8 @@ def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_
     """Send tasks that failed, are dead or were cancelled back to their queue, with all their retries."""
     if bool(ids) == bool(state):
         raise click.UsageError("name tasks, or a state with --state")
+    if ids and kind:
+        raise click.UsageError("--kind goes with --state, not with tasks that are named")
     if state:
         with _store() as store:
             found = [] if store is None else perform(store, listing(TaskState(state), None, kind, MANY))

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.commands import Place
 from tests.docs.pages import ROOT, blocks_of
 
-from cross_instance import Runtime
+from cross_instance import RateLimitExceeded, Runtime
 from cross_instance.config import load_settings
 from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Costs, Kind, Signals
@@ -155,6 +155,16 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
         said = told(place, "doctor")
     assert "warn" not in said
     assert "429s" not in said
+
+
+def test_nothing_is_found_wrong_where_somebody_had_to_wait(place: Place) -> None:
+    """Who waits stands in the queue of his group of models, which has no limits of its own."""
+    place.configure({"providers": {"openai": {"requestsPerMinute": 500, "burst": 100, "concurrency": 1}}})
+    with live(place) as held:
+        with pytest.raises(RateLimitExceeded):
+            held.runtime.permit("openai", "m", timeout=0.01).acquire()
+        said = told(place, "doctor")
+    assert "warn" not in said
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,21 @@ def test_limits_are_explained(place: Place) -> None:
     assert one[1]["learned"] is None
 
 
+def test_what_is_not_learned_is_told_with_its_reason(place: Place) -> None:
+    def explained(settings: dict[str, object]) -> str:
+        place.configure(settings)
+        with Runtime("one", settings=load_settings(place.project, environ={}, home=place.home)) as runtime:
+            with runtime.permit("openai", "gpt-4o") as permit:
+                permit.settle(status=429, headers={"retry-after": "0"})
+            return place.run("cross-instance", "limits", "--explain", "--provider", "openai").stdout
+
+    off: dict[str, object] = {"adaptiveRateControl": {"enabled": False}}
+    assert "learned     nothing: adaptiveRateControl.enabled is false" in explained(off | {"providers": PROVIDERS})
+    assert "learned     nothing: adaptiveRateControl.enabled is false" in explained(off)
+    place.configure({"providers": PROVIDERS})
+    assert "learned     nothing\n" in place.run("cross-instance", "limits", "--explain").stdout, "it has met a 429"
+
+
 @pytest.mark.usefixtures("live")
 def test_the_learned_limit_is_shown_per_minute(place: Place) -> None:
     line = place.run("cross-instance", "limits", "--provider", "openai").stdout.splitlines()[1]

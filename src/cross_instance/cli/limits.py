@@ -43,7 +43,7 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
         return
     settings, world, provider = _look(provider)
     if explain:
-        _explain(world, provider, as_json_=as_json_)
+        _explain(world, provider, settings, as_json_=as_json_)
         return
     found = limits_of(world, settings, provider)
     if as_json_:
@@ -54,12 +54,12 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
         click.echo("No limit is configured or in use.")
 
 
-def _explain(world: World | None, provider: str | None, *, as_json_: bool) -> None:
+def _explain(world: World | None, provider: str | None, settings: Settings, *, as_json_: bool) -> None:
     explained = explanations(world, provider)
     if as_json_:
         click.echo(as_json({"limits": [camel_keys(one) for one in explained]}))
     elif explained:
-        click.echo("\n\n".join(text_of(one) for one in explained))
+        click.echo("\n\n".join(text_of(one, learning=settings.adaptive.enabled) for one in explained))
     else:
         click.echo("No account has been used since the machine was started.")
 

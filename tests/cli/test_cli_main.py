@@ -105,6 +105,21 @@ def test_a_reader_that_goes_away_is_no_error(place: Place) -> None:
         assert writer.stderr.read() == b""
 
 
+def test_what_an_encoding_cannot_say_is_escaped(place: Place) -> None:
+    place.configure({"instanceId": "日本語"})
+    done = subprocess.run(
+        command_line("cross-instance", "config", "show"),
+        cwd=place.project,
+        env=place.variables | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u65e5\\u672c\\u8a9e" in done.stdout
+
+
 @pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
 def test_closed_streams_are_no_error(place: Place, closed: tuple[int, ...]) -> None:
     """As a shell closes them: `cross-instance config show >&-`."""

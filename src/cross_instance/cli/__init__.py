@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
@@ -119,10 +120,15 @@ def run(find: Callable[[], click.Command], name: str, args: Sequence[str] | None
 
 
 def _open_streams() -> None:
-    """Let what is told to a closed stdout or stderr (`>&-`) go nowhere, and no file of ours be opened in its place."""
+    """Let what is told to a closed stdout or stderr (`>&-`) go nowhere, and no file of ours be opened in its place.
+
+    What the terminal's encoding cannot say is escaped, as Python does it on stderr.
+    """
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+"))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _text(error: click.ClickException) -> str:

@@ -13,7 +13,7 @@ from cross_instance.cli.looking import as_json, columns, perform, was_never_used
 from cross_instance.config import load_settings
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.operations import TaskState
-from cross_instance.spelling import camel_keys
+from cross_instance.spelling import camel_keys, printable
 from cross_instance.stores.urls import open_store
 from cross_instance.tasks.flows import cancelling, counting, listing, looking, purging, sending_back, setting
 from cross_instance.tasks.registry import micros
@@ -76,11 +76,11 @@ def show(*, task: str, as_json_: bool) -> None:
         return
     for key, value in camel_keys(status).items():
         if key != "attempts" and value not in (None, "", [], 0):
-            click.echo(f"{key}: {_when(value) if key.endswith('At') else value}")
+            click.echo(printable(f"{key}: {_when(value) if key.endswith('At') else value}"))
     for number, past in enumerate(status.attempts, 1):
         click.echo(f"attempt {number}: {past.outcome} on {past.instance_id}, ended {_when(past.ended_at)}")
-        if past.error:
-            click.echo("  " + past.error.rstrip().replace("\n", "\n  "))
+        for line in past.error.rstrip().split("\n") if past.error else ():
+            click.echo(f"  {printable(line)}")
 
 
 @tasks.command()
@@ -205,7 +205,7 @@ def _row(task: TaskStatus) -> tuple[str, ...]:
         _when(task.submitted_at),
         str(task.failures + task.deaths),
         task.owner,
-        task.error.strip().rpartition("\n")[2][:60],
+        printable(task.error.strip().rpartition("\n")[2][:60]),
     )
 
 

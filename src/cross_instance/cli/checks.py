@@ -200,7 +200,7 @@ def _apart(settings: Settings, world: World | None) -> Iterator[Check]:
     others = [card for card in cards if card.instance_id not in known]
     if others:
         named = ", ".join(f"{card.instance_id} (version {card.version})" for card in others[:MOST_NAMED])
-        mend = "versions that keep their records apart each take the whole limit: have all processes run the same one"
+        mend = "if it stays so: another version keeps its own records and takes the whole limit again; run one version"
         yield Check("instances", "warn", f"{len(others)} live here at this store, not in its records: {named}", mend)
 
 

@@ -10,9 +10,10 @@ from tests.cli.commands import Place
 from cross_instance import Runtime
 from cross_instance.cli.demo.hidden import Moment, Search, text_of
 from cross_instance.config import load_settings
+from cross_instance.explaining import Explained, text_of as explained_text
 from cross_instance.prediction import prediction_of
 from cross_instance.rules.learning_values import WHOLE
-from cross_instance.rules.operations import LearnedState
+from cross_instance.rules.operations import SECOND, Kind, LearnedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +51,35 @@ def test_limits_are_explained(place: Place) -> None:
     assert [entry["model"] for entry in one] == ["", "o3*"]
     assert (one[0]["learned"]["rejected"], one[0]["learned"]["phase"]) == (1, "search")
     assert one[1]["learned"] is None
+
+
+def test_every_piece_of_evidence_is_told() -> None:
+    state = LearnedState(
+        started=500_000,
+        told=400_000,
+        doubted=True,
+        rate=297_000,
+        estimate=300_000,
+        phase="cruise",
+        reason="overload",
+        measured=150,
+        span=30 * SECOND,
+        granted=2_000,
+        rejected=10,
+        cap=12,
+        samples=(12, 13, 12),
+        token_kind=Kind.INPUT_TOKENS,
+        tokens=30_000_000,
+    )
+    text = explained_text(Explained("openai", "batch", "o3*", (), state))
+    assert text.startswith("openai/batch, models o3*\n  in force    no limit\n  configured  nothing\n")
+    assert "told        400 requests/min by the provider; doubted, since the counts contradict it\n" in text
+    evidence = "150 accepted in 30.0 s between the last two overloads"
+    assert f"learned     300 requests/min: {evidence}; 297 are allowed, begun with 500\n" in text
+    assert "at once     12, from 12, 13, 12 in flight at 429s\n" in text
+    assert "tokens      30,000 input tokens/min\n" in text
+    assert "requests    2,000 granted, 10 of them met 429 (0.50%)\n" in text
+    assert text.endswith(": a 429")
 
 
 def test_what_is_not_learned_is_told_with_its_reason(place: Place) -> None:

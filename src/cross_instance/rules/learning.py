@@ -4,7 +4,8 @@
 2. A success changes next to nothing: the rates count grants (`learning_rate`), the slots look only at what beats their
    highest (`learning_concurrency`).
 3. An overload is answered by one part alone: by the kind that the provider named; else by the slots, where they are
-   known and were full; else by the requests' rate, and the slots take a sample.
+   known and were full; else by the requests' rate, and the slots take a sample. While slots are tried the rate is as
+   high as where the overload was met, so that they alone hold it back, and answers as before if it was none.
 4. What the provider tells of its limit is used at once if the counts agree, and doubted as soon as they do not. A told
    limit that is believed needs no probing.
 5. Exhausted quota teaches nothing (do not call), and a configured limit is a ceiling, whatever was learned.
@@ -68,6 +69,8 @@ def granted(
     `most_tokens` are what the user configured."""
     requests = rates.granted(record.requests, now, stamp.serial, ceiling)
     held = slots.granted(record.slots, now, stamp, most_slots)
+    if record.slots.tried and not held.tried:
+        requests = _regained(requests)
     learned = record.tokens
     if learned is not None and tokens is not None:
         learned = rates.granted(learned, now, tokens.serial, most_tokens)
@@ -84,8 +87,8 @@ def succeeded(record: Learner, stamp: Stamp) -> Learner:
 
 def row_of(record: Learner, stamp: Stamp) -> int:
     """How many rejections in a row one of the present epoch ends, less one: what `pause` wants to know."""
-    if slots.is_trial(record.slots, stamp.serial - record.requests.rejections):
-        return record.slots.trials + 1
+    if slots.is_retry(record.slots, stamp.serial - record.requests.rejections):
+        return record.slots.retries + 1
     return next_row(record.requests, stamp)
 
 
@@ -109,16 +112,17 @@ def rejected(
     record = msgspec.structs.replace(record, epoch=record.epoch + 1)
     accepted = stamp.serial - record.requests.rejections
     own = kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp, accepted))
-    if own or (kind is None and not row_of(record, stamp)):
+    tried = record.slots.tried and kind is None
+    if own or tried or (kind is None and not row_of(record, stamp)):
         held = slots.rejected(record.slots, now, stamp, accepted, named=kind is not None)
-        if own and held.cap:
-            return _by_slots(record, stamp, held)
-        if held.cap and not record.slots.cap:
-            return msgspec.structs.replace(record, slots=held, requests=_freed(record.requests, now, stamp))
-        record = msgspec.structs.replace(record, slots=held)
+        record, before = msgspec.structs.replace(record, slots=held), record.slots
+        if held.cap and not held.tried and (own or before.tried):
+            return _by_slots(record, now, stamp, freed=bool(before.tried))
     if kind in TOKENS and tokens is not None:
         return _by_tokens(record, now, stamp, tokens, resume, told)
     requests = _doubting(by_rate(record.requests, now, stamp, resume, told))
+    if kind is None:
+        requests = _let_go(requests) if record.slots.tried else _regained(requests)
     return msgspec.structs.replace(record, requests=requests)
 
 
@@ -130,15 +134,29 @@ def _by_tokens(record: Learner, now: int, stamp: Stamp, tokens: Stamp, resume: i
     return msgspec.structs.replace(record, requests=counted, tokens=by_rate(learned, now, tokens, resume, told))
 
 
-def _by_slots(record: Learner, stamp: Stamp, held: Concurrency) -> Learner:
-    counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
-    return msgspec.structs.replace(record, requests=counted, slots=held)
+def _by_slots(record: Learner, now: int, stamp: Stamp, *, freed: bool) -> Learner:
+    """The slots answer. `freed`: the overloads before were taken for the rate's, but were theirs: it is looked
+    for anew."""
+    rate = record.requests
+    if freed:
+        fresh = rates.start(max(rate.rate, LOWEST), now, stamp.serial - rate.rejections)
+        rate = _let_go(msgspec.structs.replace(fresh, rejections=rate.rejections))
+    rate = msgspec.structs.replace(rate, rejections=rate.rejections + stamp.size)
+    return msgspec.structs.replace(record, requests=rate)
 
 
-def _freed(rate: Rate, now: int, stamp: Stamp) -> Rate:
-    """The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met."""
-    fresh = rates.start(max(rate.rate, rate.block.met, LOWEST), now, stamp.serial - rate.rejections)
-    return msgspec.structs.replace(fresh, rejections=rate.rejections + 1, phase=Phase.SEARCH, gain=rates.SEARCH_GAIN)
+def _let_go(rate: Rate) -> Rate:
+    """As high as where the last overload was met, and growing while it is used."""
+    rate = msgspec.structs.replace(rate, rate=max(rate.rate, rate.block.met))
+    return msgspec.structs.replace(rate, phase=Phase.SEARCH, gain=rates.SEARCH_GAIN)
+
+
+def _regained(rate: Rate) -> Rate:
+    """After a trial that has failed: again at the estimate, and climbing where that is not confirmed."""
+    if rate.phase != Phase.SEARCH or not rate.estimate:
+        return rate
+    phase = Phase.CLIMB if rate.learning else Phase.CRUISE
+    return msgspec.structs.replace(cruising(rate), phase=phase, gain=rates.CLIMB_GAIN, survived=0)
 
 
 def timed_out(record: Learner, now: int, stamp: Stamp) -> Learner:

@@ -19,7 +19,7 @@ local RATE = {
   "rate", "phase", "estimate", "gain", "survived", "rejections", "lag", "cost", "learning", "told", "doubted", "slack",
 }
 local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count", "excess" }
-local SLOTS = { "cap", "since", "highest", "gain", "epoch", "proven", "strikes", "met", "trials" }
+local SLOTS = { "cap", "tried", "highest", "gain", "epoch", "proven", "strikes", "met", "retries" }
 local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 
 -- --- writing -------------------------------------------------------------------------------------------------------

@@ -362,7 +362,8 @@ class Career:
         return self.left < 0
 
     def stamp(self, size: int = 1) -> Stamp:
-        held = 19 if self.life == "slots" else self.random.choice((0, 1, 7, 19, 20, 20, 21, 400))
+        held = self.random.choice((0, 1, 7, 19, 20, 20, 21, 400))
+        held = max(19, self.learner.slots.cap - 1) if self.life == "slots" else held
         return Stamp(self.serial, self.now, held, size)
 
     def past(self) -> Stamp:

@@ -4,7 +4,8 @@
 2. A success changes next to nothing: the rates count grants (`learning_rate`), the slots look only at what beats their
    highest (`learning_concurrency`).
 3. An overload is answered by one part alone: by the kind that the provider named; else by the slots, where they are
-   known and were full; else by the requests' rate, and the slots take a sample.
+   known and were full; else by the requests' rate, and the slots take a sample. While slots are tried the rate is as
+   high as where the overload was met, so that they alone hold it back, and answers as before if it was none.
 4. What the provider tells of its limit is used at once if the counts agree, and doubted as soon as they do not. A told
    limit that is believed needs no probing.
 5. Exhausted quota teaches nothing (do not call), and a configured limit is a ceiling, whatever was learned.
@@ -16,7 +17,14 @@ import msgspec
 
 from cross_instance.rules import learning_concurrency as slots, learning_rate as rates
 from cross_instance.rules.learning_concurrency import Concurrency
-from cross_instance.rules.learning_estimate import blind_pause, echoed, next_row, pause, rejected as by_rate
+from cross_instance.rules.learning_estimate import (
+    blind_pause,
+    echoed,
+    meets_full_window,
+    next_row,
+    pause,
+    rejected as by_rate,
+)
 from cross_instance.rules.learning_rate import Phase, Rate, cruising
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, WHOLE, Stamp, part, per_minute
 from cross_instance.rules.values import MINUTE, Kind
@@ -67,6 +75,8 @@ def granted(
     `most_tokens` are what the user configured."""
     requests = rates.granted(record.requests, now, stamp.serial, ceiling)
     held = slots.granted(record.slots, now, stamp, most_slots)
+    if record.slots.tried and not held.tried:
+        requests = _regained(requests)
     learned = record.tokens
     if learned is not None and tokens is not None:
         learned = rates.granted(learned, now, tokens.serial, most_tokens)
@@ -84,11 +94,16 @@ def succeeded(record: Learner, stamp: Stamp) -> Learner:
 def pause_of(record: Learner, now: int, stamp: Stamp, kind: Kind | None, draw: int, draws: int) -> int:
     """The µs to wait after the first rejection of an epoch where the provider did not say."""
     accepted = stamp.serial - record.requests.rejections
-    if slots.is_trial(record.slots, accepted):
-        return blind_pause(record.slots.trials + 1, draw, draws)
+    if slots.is_retry(record.slots, accepted):
+        return blind_pause(record.slots.retries + 1, draw, draws)
     if kind in (None, Kind.REQUESTS) and not (kind is None and slots.is_own(record.slots, stamp, accepted)):
         return pause(record.requests, now, stamp, draw, draws)
     return blind_pause(next_row(record.requests, stamp), draw, draws)
+
+
+def _is_sample(rate: Rate, stamp: Stamp) -> bool:
+    """Whether a rejection may speak of slots: the first of its block, and not of a full window."""
+    return not next_row(rate, stamp) and not meets_full_window(rate, stamp)
 
 
 def rejected(
@@ -111,17 +126,18 @@ def rejected(
     record = msgspec.structs.replace(record, epoch=record.epoch + 1)
     accepted = stamp.serial - record.requests.rejections
     own = kind is Kind.CONCURRENCY or (kind is None and slots.is_own(record.slots, stamp, accepted))
-    trial = slots.is_trial(record.slots, accepted)
-    if own or (kind is None and not trial and not next_row(record.requests, stamp)):
+    tried = kind is None and bool(record.slots.tried)
+    sampled = kind is None and not slots.is_retry(record.slots, accepted) and _is_sample(record.requests, stamp)
+    if own or tried or sampled:
         held = slots.rejected(record.slots, now, stamp, accepted, named=kind is not None)
-        if own and held.cap:
-            return _by_slots(record, stamp, held)
-        if held.cap and not record.slots.cap:
-            return msgspec.structs.replace(record, slots=held, requests=_freed(record.requests, now, stamp))
-        record = msgspec.structs.replace(record, slots=held)
+        record, before = msgspec.structs.replace(record, slots=held), record.slots
+        if held.cap and not held.tried and (own or before.tried):
+            return _by_slots(record, now, stamp, freed=bool(before.tried))
     if kind in TOKENS and tokens is not None:
         return _by_tokens(record, now, stamp, tokens, resume, told)
     requests = _doubting(by_rate(record.requests, now, stamp, resume, told))
+    if kind is None:
+        requests = _let_go(requests) if record.slots.tried else _regained(requests)
     return msgspec.structs.replace(record, requests=requests)
 
 
@@ -133,15 +149,29 @@ def _by_tokens(record: Learner, now: int, stamp: Stamp, tokens: Stamp, resume: i
     return msgspec.structs.replace(record, requests=counted, tokens=by_rate(learned, now, tokens, resume, told))
 
 
-def _by_slots(record: Learner, stamp: Stamp, held: Concurrency) -> Learner:
-    counted = msgspec.structs.replace(record.requests, rejections=record.requests.rejections + stamp.size)
-    return msgspec.structs.replace(record, requests=counted, slots=held)
+def _by_slots(record: Learner, now: int, stamp: Stamp, *, freed: bool) -> Learner:
+    """The slots answer. `freed`: the overloads before were taken for the rate's, but were theirs: it is looked
+    for anew."""
+    rate = record.requests
+    if freed:
+        fresh = rates.start(max(rate.rate, LOWEST), now, stamp.serial - rate.rejections)
+        rate = _let_go(msgspec.structs.replace(fresh, rejections=rate.rejections))
+    rate = msgspec.structs.replace(rate, rejections=rate.rejections + stamp.size)
+    return msgspec.structs.replace(record, requests=rate)
 
 
-def _freed(rate: Rate, now: int, stamp: Stamp) -> Rate:
-    """The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met."""
-    fresh = rates.start(max(rate.rate, rate.block.met, LOWEST), now, stamp.serial - rate.rejections)
-    return msgspec.structs.replace(fresh, rejections=rate.rejections + 1, phase=Phase.SEARCH, gain=rates.SEARCH_GAIN)
+def _let_go(rate: Rate) -> Rate:
+    """As high as where the last overload was met, and growing while it is used."""
+    rate = msgspec.structs.replace(rate, rate=max(rate.rate, rate.block.met))
+    return msgspec.structs.replace(rate, phase=Phase.SEARCH, gain=rates.SEARCH_GAIN)
+
+
+def _regained(rate: Rate) -> Rate:
+    """After a trial that has failed: again at the estimate, and climbing where that is not confirmed."""
+    if rate.phase != Phase.SEARCH or not rate.estimate:
+        return rate
+    phase = Phase.CLIMB if rate.learning else Phase.CRUISE
+    return msgspec.structs.replace(cruising(rate), phase=phase, gain=rates.CLIMB_GAIN, survived=0)
 
 
 def timed_out(record: Learner, now: int, stamp: Stamp) -> Learner:

@@ -74,11 +74,11 @@ SHORTEST_PAUSE = SECOND // 50
 def pause(record: Rate, now: int, stamp: Stamp, draw: int, draws: int) -> int:
     """The µs to wait after a rejection where the provider did not say: until the full window ends, or as after as many
     in a row."""
-    same = goes_on(record, stamp.serial - record.rejections, stamp.size)
-    full = filled.full_window(record, stamp, None, goes_on=same)
+    row = next_row(record, stamp)
+    full = filled.full_window(record, stamp, None, goes_on=bool(row))
     if full is None:
-        return blind_pause(next_row(record, stamp), draw, draws)
-    return max(SHORTEST_PAUSE, filled.wait_until(record, full, goes_on=same) - now)
+        return blind_pause(row, draw, draws)
+    return max(SHORTEST_PAUSE, filled.wait_until(record, full, goes_on=bool(row)) - now)
 
 
 def blind_pause(row: int, draw: int, draws: int) -> int:
@@ -91,6 +91,11 @@ def blind_pause(row: int, draw: int, draws: int) -> int:
 def next_row(record: Rate, stamp: Stamp) -> int:
     """How many rejections in a row this one ends, less one."""
     return record.block.row + 1 if goes_on(record, stamp.serial - record.rejections, stamp.size) else 0
+
+
+def meets_full_window(record: Rate, stamp: Stamp) -> bool:
+    """Whether a recognised window that is full explains a rejection."""
+    return filled.full_window(record, stamp, None, goes_on=bool(next_row(record, stamp))) is not None
 
 
 def echoed(record: Rate, stamp: Stamp) -> Rate:

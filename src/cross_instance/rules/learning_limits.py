@@ -93,8 +93,8 @@ def _bind(learned: Learned, by_kind: dict[Kind, LimitSpec], now: int) -> None:
     learned.most_tokens = desk.rate_of(tokens) if tokens and tokens.source is Source.CONFIGURED else 0
     if slots is not None and slots.source is Source.TOLD:
         desk.slots_are_told(learned, slots.amount)
-    elif slots is not None and slots.source is Source.GUESS and not learned.slots and not learned.slots_at:
-        learned.slots, learned.slots_at = slots.amount, now
+    elif slots is not None and slots.source is Source.GUESS and not learned.slots and not learned.learner.slots.cap:
+        learned.slots, learned.slots_at = max(slots.amount, learned.learner.slots.proven), now
 
 
 # --- what follows ------------------------------------------------------------------------------------------------

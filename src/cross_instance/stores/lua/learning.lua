@@ -18,15 +18,27 @@ local function new_learner(rate, now, serial)
   return { requests = rates.start(rate, now, serial), tokens = false, slots = slots.new_slots({}), epoch = 0 }
 end
 
+-- As high as where the last overload was met, and growing while it is used.
+local function let_go(rate)
+  return with(rate, { rate = max(rate.rate, rate.block.met), phase = rates.SEARCH, gain = rates.SEARCH_GAIN })
+end
+
+-- After a trial that has failed: again at the estimate, and climbing where that is not confirmed.
+local function regained(rate)
+  if rate.phase ~= rates.SEARCH or rate.estimate == 0 then return rate end
+  local phase = rate.learning > 0 and rates.CLIMB or rates.CRUISE
+  return with(rates.cruising(rate), { phase = phase, gain = rates.CLIMB_GAIN, survived = 0 })
+end
+
 -- A request goes. `stamp` counts requests, `tokens` tokens; `most` holds the ceiling (requests), slots and tokens that
 -- the user configured.
 local function granted(record, now, stamp, tokens, most)
+  local requests = rates.granted(record.requests, now, stamp.serial, most.requests)
+  local held = slots.granted(record.slots, now, stamp, most.slots)
+  if record.slots.tried > 0 and held.tried == 0 then requests = regained(requests) end
   local learned = record.tokens
   if learned and tokens then learned = rates.granted(learned, now, tokens.serial, most.tokens) end
-  return with(record, {
-    requests = rates.granted(record.requests, now, stamp.serial, most.requests),
-    slots = slots.granted(record.slots, now, stamp, most.slots), tokens = learned,
-  })
+  return with(record, { requests = requests, slots = held, tokens = learned })
 end
 
 -- A request was answered.
@@ -37,7 +49,7 @@ end
 -- The µs to wait after the first rejection of an epoch where the provider did not say.
 local function pause_of(record, now, stamp, kind, draw)
   local accepted = stamp.serial - record.requests.rejections
-  if slots.is_trial(record.slots, accepted) then return estimate.blind_pause(record.slots.trials + 1, draw) end
+  if slots.is_retry(record.slots, accepted) then return estimate.blind_pause(record.slots.retries + 1, draw) end
   if kind == "requests" or (not kind and not slots.is_own(record.slots, stamp, accepted)) then
     return estimate.pause(record.requests, now, stamp, draw)
   end
@@ -58,14 +70,14 @@ local function by_tokens(record, now, stamp, tokens, resume, told)
   })
 end
 
-local function by_slots(record, stamp, held)
-  return with(record, { requests = count_rejected(record.requests, stamp.size), slots = held })
-end
-
--- The overloads that were taken for the rate's were the slots': look for the rate anew, from the one then met.
-local function freed(rate, now, stamp)
-  local fresh = rates.start(max(rate.rate, rate.block.met, LOWEST), now, stamp.serial - rate.rejections)
-  return with(fresh, { rejections = rate.rejections + 1, phase = rates.SEARCH, gain = rates.SEARCH_GAIN })
+-- The slots answer. `is_freed`: the overloads before were taken for the rate's, but were theirs: it is looked for anew.
+local function by_slots(record, now, stamp, is_freed)
+  local rate = record.requests
+  if is_freed then
+    local fresh = rates.start(max(rate.rate, LOWEST), now, stamp.serial - rate.rejections)
+    rate = let_go(with(fresh, { rejections = rate.rejections }))
+  end
+  return with(record, { requests = count_rejected(rate, stamp.size) })
 end
 
 local function doubting(rate)
@@ -83,6 +95,11 @@ local function echoed(record, now, stamp, tokens)
   })
 end
 
+-- Whether a rejection may speak of slots: the first of its block, and not of a full window.
+local function is_sample(rate, stamp)
+  return estimate.next_row(rate, stamp) == 0 and not estimate.meets_full_window(rate, stamp)
+end
+
 -- A request met 429. `how.moved`: it is the first of its epoch; `told`: the provider said so; `kind`: what it named;
 -- `tokens`: the request's stamp in tokens, or nil; `resume`: when the pause ends.
 local function rejected(record, now, stamp, how)
@@ -91,17 +108,19 @@ local function rejected(record, now, stamp, how)
   record = with(record, { epoch = record.epoch + 1 })
   local accepted = stamp.serial - record.requests.rejections
   local is_own = kind == "concurrency" or (not kind and slots.is_own(record.slots, stamp, accepted))
-  local is_trial = slots.is_trial(record.slots, accepted)
-  if is_own or (not kind and not is_trial and estimate.next_row(record.requests, stamp) == 0) then
+  local was_tried = not kind and record.slots.tried > 0
+  local is_sampled = not kind and not slots.is_retry(record.slots, accepted) and is_sample(record.requests, stamp)
+  if is_own or was_tried or is_sampled then
     local held = slots.rejected(record.slots, now, stamp, accepted, kind ~= nil)
-    if is_own and held.cap > 0 then return by_slots(record, stamp, held) end
-    if held.cap > 0 and record.slots.cap == 0 then
-      return with(record, { slots = held, requests = freed(record.requests, now, stamp) })
-    end
     record = with(record, { slots = held })
+    if held.cap > 0 and held.tried == 0 and (is_own or was_tried) then
+      return by_slots(record, now, stamp, was_tried)
+    end
   end
   if TOKENS[kind or ""] and how.tokens then return by_tokens(record, now, stamp, how.tokens, resume, told) end
-  return with(record, { requests = doubting(estimate.rejected(record.requests, now, stamp, resume, told)) })
+  local requests = doubting(estimate.rejected(record.requests, now, stamp, resume, told))
+  if not kind then requests = record.slots.tried > 0 and let_go(requests) or regained(requests) end
+  return with(record, { requests = requests })
 end
 
 -- A request timed out.

@@ -41,6 +41,11 @@ local function pause(record, now, stamp, draw)
   return max(SHORTEST_PAUSE, filled.wait_until(record, full, row > 0) - now)
 end
 
+-- Whether a recognised window that is full explains a rejection.
+local function meets_full_window(record, stamp)
+  return filled.full_window(record, stamp, nil, next_row(record, stamp) > 0) ~= nil
+end
+
 -- A rejection of a request granted before the epoch moved: counted, paid for, nothing else.
 local function echoed(record, stamp)
   local due, price = record.due, PRICE * stamp.size
@@ -219,5 +224,5 @@ end
 
 return {
   pause = pause, blind_pause = blind_pause, next_row = next_row, echoed = echoed, rejected = rejected,
-  confirms = confirms,
+  confirms = confirms, meets_full_window = meets_full_window,
 }

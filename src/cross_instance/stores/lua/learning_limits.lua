@@ -98,8 +98,8 @@ local function bind(learned, by_kind, now)
   learned.most_tokens = configured(tokens) and rate_of(tokens) or 0
   if slots and slots.source == "told" then
     desk.slots_are_told(learned, slots.amount)
-  elseif slots and slots.source == "guess" and learned.slots == 0 and learned.slots_at == 0 then
-    learned.slots, learned.slots_at = slots.amount, now
+  elseif slots and slots.source == "guess" and learned.slots == 0 and learned.learner.slots.cap == 0 then
+    learned.slots, learned.slots_at = max(slots.amount, learned.learner.slots.proven), now
   end
 end
 

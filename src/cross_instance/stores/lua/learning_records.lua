@@ -21,7 +21,7 @@ local RATE = {
 }
 local BLOCK = { "rejections", "row", "met", "kept", "reached", "learning", "at", "count", "excess" }
 local ENDED, WINDOW = { "low", "high" }, { "span", "low", "high", "passed", "longest", "proven" }
-local SLOTS = { "cap", "since", "highest", "gain", "epoch", "proven", "strikes", "met", "trials" }
+local SLOTS = { "cap", "tried", "highest", "gain", "epoch", "proven", "strikes", "met", "retries" }
 local MARK, SIMPLE = { "at", "count", "idle" }, { "rate", "changed" }
 
 -- --- writing -------------------------------------------------------------------------------------------------------

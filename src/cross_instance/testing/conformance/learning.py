@@ -255,6 +255,28 @@ def a_configured_concurrency_is_not_passed(scene: Scene) -> None:
     require((limit.amount, limit.source) == (2, Source.CONFIGURED), f"{limit}")
 
 
+@law(Need.CLOCK, Need.LEARNING)
+def slots_that_are_tried_in_vain_leave_what_was_guessed(scene: Scene) -> None:
+    """Two overloads at eight calls at once are tried; when the third comes at three, the guess is as it had grown."""
+    actor = learner(scene, preset(6_000, 6_000), slots(4, source=Source.GUESS))
+    for _ in range(2):
+        held = [actor.hold() for _ in range(3)]
+        scene.pass_time(6 * SECOND)
+        held += [actor.hold() for _ in range(5)]
+        held.pop().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+        for request in held:
+            request.settle()
+        scene.pass_time(SECOND)
+    limit = scene.limit(Kind.CONCURRENCY)
+    require((limit.amount, limit.source) == (7, Source.LEARNED), f"seven were in flight besides: {limit}")
+    for _ in range(3):
+        actor.hold().settle()
+    held = [actor.hold() for _ in range(3)]
+    held[2].settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+    require(learned(scene).samples == (2,), f"that was none: {learned(scene)}")
+    require(scene.limit(Kind.CONCURRENCY).amount >= 7, f"so more may be tried: {scene.limit(Kind.CONCURRENCY)}")
+
+
 @law(Need.LEARNING)
 def timeouts_cut_a_tenth(scene: Scene) -> None:
     """A timeout cuts what may be in flight by a tenth, rounded down, once: a lone call loses nothing."""

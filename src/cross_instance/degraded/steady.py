@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from cross_instance.degraded.fallback import PERMITS
+from cross_instance.degraded.parting import Parting
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
 
@@ -46,6 +47,8 @@ class _Steady(Generic[StoreT]):
         if not isinstance(error, StoreUnavailable):
             self._fallback.interrupted(op)
             raise error
+        if isinstance(self._store, Parting):  # it may have been asked before that
+            self._store.note(op, error)
         answer = self._without(op) if self._fallback.begin(error, op) else None
         if answer is None:
             raise error
@@ -60,10 +63,20 @@ class _Steady(Generic[StoreT]):
 class SteadyStore(_Steady["Store"]):
     """A `Store` that goes on with its instance's last fair share."""
 
-    @property
-    def feed(self) -> Feed | None:
+    def __init__(self, store: Store, fallback: Fallback) -> None:
+        super().__init__(store, fallback)
+        self.feed: Feed | None = getattr(store, "feed", None)
         """Where instances of other machines hear what is told; None: the store is one machine's."""
-        return getattr(self._store, "feed", None)
+
+    def part(self, *, in_haste: bool) -> None:
+        """The instance leaves: see `Parting`."""
+        if not isinstance(self._store, Parting):
+            self._store = Parting(self._store, in_haste=in_haste)
+
+    def stay(self) -> None:
+        """It does not leave after all: somebody has come meanwhile."""
+        if isinstance(self._store, Parting):
+            self._store = self._store.back()
 
     def run(self, op: Operation[R], /) -> R:
         """Decide one operation; see `Store.run`. Raises `StoreUnavailable` where the share does not allow it."""

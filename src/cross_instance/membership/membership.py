@@ -238,8 +238,11 @@ class Membership:
             self.users.discard(user)
             if self.users or not self.incarnation:
                 return
+            self.store.part(in_haste=self.owns_store and self.is_cut_off)
         self._settle_up()
         with self._lock:
+            if self.users:
+                self.store.stay()
             if self.users or not self.incarnation:
                 return
             incarnation, self.incarnation = self.incarnation, 0

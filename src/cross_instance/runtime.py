@@ -8,8 +8,8 @@
 1. `permit` only describes a request; entering it asks the store (`permits`, by the steps of `protocol`).
 2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
    thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
-3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; it joins once its files
-   switch it on.
+3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; its files switch it off and
+   on while it runs (`switching`).
 4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice. What else they offer is theirs
    from `observing`, `locks` and `tasks.methods`.
 """
@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import (
     LiveSettings,
@@ -95,8 +94,7 @@ class _Runtime(Generic[PermitT]):
         self._closed = False
         self._subscriptions: list[Subscription] = []
         if not self.settings.enabled:
-            text = "cross-instance coordination is switched off: every request passes at once"
-            self._membership.events.tell(events.COORDINATION_OFF, text)
+            self._membership.switch.tell()
 
     @staticmethod
     def _where(store: str | Path | Store | None, settings: Settings) -> tuple[str, Store | None]:

@@ -235,14 +235,14 @@ def test_what_waits_for_the_next_start_is_said_once(
     caplog.set_level(logging.INFO)
     write(project, providers=ACME)
     with joined("one", store=timeline) as runtime:
-        write(project, providers=ACME, runtimeDir="elsewhere", enabled=False)
+        write(project, providers=ACME, runtimeDir="elsewhere", profile="stable")
         look(runtime)
-        write(project, providers=ACME, runtimeDir="elsewhere", enabled=False, coordinatorPort=8765)
+        write(project, providers=ACME, runtimeDir="elsewhere", profile="stable", coordinatorPort=8765)
         look(runtime)
         (event,) = events(runtime, CONFIG_RELOADED)
-        assert event.fields["waiting"] == ("enabled", "runtimeDir")
-        assert "from the next start of this process: enabled, runtimeDir" in caplog.text
-        assert runtime.settings.enabled
+        assert event.fields["waiting"] == ("profile", "runtimeDir")
+        assert "from the next start of this process: profile, runtimeDir" in caplog.text
+        assert runtime.settings.profile == "default"
 
 
 def test_an_incarnation_that_joins_anew_says_what_holds_now(timeline: Timeline, project: Path) -> None:
@@ -286,9 +286,6 @@ def test_an_instance_that_is_switched_on_joins_with_its_next_permit(timeline: Ti
             assert [limit.amount for limit in runtime.limits()] == [300]
         (event,) = events(runtime, CONFIG_RELOADED)
         assert event.fields["changed"] == ("enabled", "providers.acme.requestsPerMinute")
-        write(project, providers=ACME, enabled=False)
-        look(runtime)
-        assert runtime.settings.enabled, "it is switched off with its next start"
 
 
 def test_an_async_instance_is_switched_on_too(timeline: Timeline, project: Path) -> None:

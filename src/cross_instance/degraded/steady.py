@@ -15,6 +15,8 @@ from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cross_instance.degraded.fallback import Fallback
     from cross_instance.rules.operations import Operation, Wake
     from cross_instance.stores.base import AsyncStore, Feed, Permit, Store
@@ -106,6 +108,14 @@ class SteadyStore(_Steady["Store"]):
         except StoreUnavailable as error:
             self._no_wake(error)
             return None
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters ask again at once, where the store can: they do so by their own timers, too."""
+        outage, rouse = self._fallback.outage, getattr(self._store, "rouse", None)
+        if outage is not None:
+            outage.wake(permits)
+        if rouse is not None:
+            rouse(permits)
 
     def close(self) -> None:
         """Let go of every resource."""

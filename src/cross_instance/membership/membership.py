@@ -30,6 +30,7 @@ from cross_instance.membership.liveness import Liveness, card_of
 from cross_instance.membership.lookout import Lookout
 from cross_instance.membership.reloading import Reloading
 from cross_instance.membership.standing import Standing
+from cross_instance.membership.switching import Switch
 from cross_instance.membership.workload import OwnWork
 from cross_instance.protocol import Rejoins
 from cross_instance.rules.operations import (
@@ -77,7 +78,7 @@ class Membership:
         session_id: str = "",
         cwd: str = "",
     ) -> None:
-        self.instance_id = instance_id
+        self.instance_id = self._named = instance_id
         self.live = live
         self.address = address
         self.incarnation = 0
@@ -92,8 +93,8 @@ class Membership:
         self.work = OwnWork(self)
         self.waiting = LongWaits(self.events)
         self.reloading = Reloading(self)
+        self.switch = Switch(self)
         self._guessed: set[str] = set()
-        self._named = instance_id
         self._forked = False
         self._session_id = session_id
         self._cwd = cwd or _cwd()
@@ -289,7 +290,7 @@ class Membership:
         self.activity.become_child()
         self.work, self.activity = OwnWork(self), Activity(self)
         self.accounts.caps = {}
-        self.reloading = Reloading(self)
+        self.reloading, self.switch = Reloading(self), Switch(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)

@@ -20,6 +20,7 @@ from cross_instance.stores.environment import PATIENCE, Environment, machine_clo
 from cross_instance.stores.sharing import give_back, share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -50,6 +51,10 @@ class _Embedded:
     def forget(self, permit: Permit, /) -> None:
         """Drop what is kept for a waiter that no longer waits."""
         self._environment().mailboxes.forget(permit)
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters of this process ask again at once."""
+        self._environment().mailboxes.rouse(permits)
 
     def now(self) -> int:
         """The store's instant, mono µs."""

@@ -23,7 +23,7 @@ from cross_instance.stores.redis.pipeline import Pipeline
 from cross_instance.stores.redis.shared import Shared, give_back, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cross_instance.rules.operations import Operation, Wake
     from cross_instance.stores.base import Permit
@@ -48,6 +48,10 @@ class _Redis:
     def forget(self, permit: Permit, /) -> None:
         """Drop what is kept for a waiter that no longer waits."""
         self._open().mailboxes.forget(permit)
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters of this process ask again at once."""
+        self._open().mailboxes.rouse(permits)
 
     def limit_patience(self, seconds: float) -> None:
         """Repeat operations for no longer than this, here and with the process's other stores on this URL."""

@@ -287,8 +287,7 @@ class Membership:
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
-        self.activity.become_child()
-        self.work, self.activity = OwnWork(self), Activity(self)
+        self.work, self.activity = OwnWork(self), self.activity.become_child()
         self.accounts.caps = {}
         self.reloading, self.switch = Reloading(self), Switch(self)
         self._forked = True

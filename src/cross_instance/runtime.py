@@ -37,6 +37,7 @@ from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership.membership import Membership
 from cross_instance.membership.process import Identity, make_instance_id, share
+from cross_instance.membership.switching import LoopUser
 from cross_instance.observing import AsyncObserving, Observing
 from cross_instance.permits import AsyncPermit, Permit
 from cross_instance.providers.tokens import Calibration
@@ -229,7 +230,13 @@ class Runtime(TaskMethods, Locking, Observing, CoordinatorEvents, HttpClients, _
 
 
 class AsyncRuntime(
-    AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncCoordinatorEvents, AsyncHttpClients, _Runtime[AsyncPermit]
+    AsyncTaskMethods,
+    AsyncLocking,
+    AsyncObserving,
+    AsyncCoordinatorEvents,
+    AsyncHttpClients,
+    LoopUser,
+    _Runtime[AsyncPermit],
 ):
     """The same for asyncio; its arguments are those of `Runtime`.
 
@@ -238,7 +245,7 @@ class AsyncRuntime(
 
     _permit_type = AsyncPermit
 
-    store: AsyncStore
+    store: AsyncSteadyStore
     """The store for asyncio, once joined."""
 
     def __init__(
@@ -263,19 +270,33 @@ class AsyncRuntime(
         async with self._joining:
             if self not in self._membership.users:
                 try:
-                    await in_thread(self._enter)
+                    await in_thread(self._enter, asyncio.get_running_loop())
                 except BaseException:
                     await self._leave()
                     raise
         return True
 
-    def _enter(self) -> None:
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the store for asyncio, anew in a forked child, and join."""
-        if self._opened_by != os.getpid():
-            store = self._given_async or open_async_store(self._location, self.settings)
-            self.store = AsyncSteadyStore(store, self._membership.fallback)
-            self._opened_by = os.getpid()
-        self._membership.enter(self)
+        with self._membership.lock:
+            self._loop = loop
+            if self._opened_by != os.getpid():
+                store = self._given_async or open_async_store(self._location, self.settings)
+                self.store = AsyncSteadyStore(store, self._membership.fallback)
+                self._opened_by = os.getpid()
+            self._membership.enter(self)
+
+    def _strand(self) -> None:
+        """See `LoopUser`."""
+        with self._membership.lock:
+            if self._loop is None or not self._loop.is_closed():
+                return
+            self._loop = None
+            self._membership.users.discard(self)
+            self._end_subscriptions()
+            if self._opened_by == os.getpid() and self._given_async is None:
+                self._opened_by = 0
+                self.store.strand()
 
     async def _leave(self) -> None:
         try:

@@ -151,3 +151,9 @@ class AsyncSteadyStore(_Steady["AsyncStore"]):
     async def close(self) -> None:
         """Let go of every resource."""
         await self._store.close()
+
+    def strand(self) -> None:
+        """The same where the event loop was closed before, as far as the store can do without it."""
+        strand = getattr(self._store, "strand", None)
+        if strand is not None:
+            strand()

@@ -1,9 +1,14 @@
-"""Switching: an instance whose files say `enabled: false` stops to take part, and takes part again, while it runs.
+"""Switching: an instance leaves of itself, while its process runs, and comes back.
+
+It does where its files say `enabled: false`, and where the event loops of all its users were closed before they were:
+
 
 1. From then on whoever asks for a permit has it at once, and so has whoever waits: he leaves the queue.
 2. What is held ends as if nothing had happened. The instance stays in the registry until then: until its permits have
    ended, its named locks are given back, and its worker of the durable queue, if it has one, has ended.
 3. Switched on again, it stays if it has not left yet; else it joins with the next permit (`Reloading.notice`).
+4. A user whose event loop is closed counts no more, once nothing is held: nobody can wait there. Used again, in another
+   loop, it joins anew.
 """
 
 from __future__ import annotations
@@ -14,11 +19,22 @@ from weakref import WeakSet
 from cross_instance.events import COORDINATION_OFF
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from cross_instance.membership.membership import Membership
 
 
+class LoopUser:
+    """A user of a membership that belongs to an event loop."""
+
+    _loop: AbstractEventLoop | None = None
+
+    def _strand(self) -> None:
+        """Let go of everything, and use the membership no more, if the event loop was closed; from any thread."""
+
+
 class Switch:
-    """What one membership needs to be switched off and on. `keepers`: what is held beside permits."""
+    """What one membership needs to leave of itself. `keepers`: what is held beside permits."""
 
     def __init__(self, membership: Membership) -> None:
         self.keepers: WeakSet[object] = WeakSet()
@@ -38,13 +54,22 @@ class Switch:
         self._is_told = True
 
     def is_to_leave(self) -> bool:
-        """Whether it is switched off and nothing is held; for the heartbeat thread, which looks often then."""
-        if not self.is_off:
-            self._is_told = False
-            return False
+        """Whether it has no users any more, and holds nothing; for the heartbeat thread."""
         membership = self._membership
-        membership.users.clear()  # whoever asks next is let through
-        if not self._is_told:
-            self.tell()
-            membership.store.rouse(tuple(membership.waiters))
-        return not (membership.waiters or membership.fallback.holds_some or self.keepers)
+        if self.is_off:
+            membership.users.clear()  # whoever asks next is let through
+            if not self._is_told:
+                self.tell()
+                membership.store.rouse(tuple(membership.waiters))
+        else:
+            self._is_told = False
+        if membership.waiters or membership.fallback.holds_some or self.keepers:
+            return False
+        self.drop_stranded()
+        return not membership.users
+
+    def drop_stranded(self) -> None:
+        """Let users go whose event loops are closed."""
+        for user in tuple(self._membership.users):
+            if isinstance(user, LoopUser):
+                user._strand()

@@ -121,6 +121,10 @@ class AsyncEmbeddedStore(_Embedded):
         """Let go of the folder; may be called twice."""
         self._close()
 
+    def strand(self) -> None:
+        """The same where the event loop was closed before."""
+        self._close()
+
 
 async def _ended(queued: Future[R]) -> R:
     """The answer of the gate's thread; cancelled, its operation is withdrawn or, where it runs already, waited for."""

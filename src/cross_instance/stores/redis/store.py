@@ -175,6 +175,11 @@ class AsyncRedisStore(_Redis):
         if self._close() and self._pipeline is not None:
             await self._pipeline.close()
 
+    def strand(self) -> None:
+        """The same where the event loop was closed before: the connection is ended without it."""
+        if self._close():
+            self.abandon()
+
     def abandon(self) -> None:
         """Let go of the parent's connection, in a forked child."""
         if self._pipeline is not None:

@@ -288,8 +288,11 @@ class AsyncRuntime(
 
     def _strand(self) -> None:
         """See `LoopUser`."""
+        loop = self._loop
+        if loop is None or not loop.is_closed():
+            return
         with self._membership.lock:
-            if self._loop is None or not self._loop.is_closed():
+            if self._loop is not loop:  # it was used in another one meanwhile
                 return
             self._loop = None
             self._membership.users.discard(self)

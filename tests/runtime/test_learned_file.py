@@ -187,6 +187,24 @@ def test_removing_the_file_forgets_although_another_has_written_a_new_one_since(
     assert resets(runtime) == 1, "from now on the new file is its own"
 
 
+def test_a_removal_is_not_lost_where_the_store_is_out_of_reach_just_then(timeline: Timeline, runtime: Runtime) -> None:
+    overload(runtime)
+    keep(runtime)
+    file_of(runtime).unlink()
+
+    def cut(name: str) -> None:
+        if name == "Unlearn":
+            raise StoreUnavailable("cut off")
+
+    timeline.before = cut
+    with pytest.raises(StoreUnavailable):
+        keep(runtime)
+    assert resets(runtime) == 0
+    timeline.before = lambda name: None
+    keep(runtime)
+    assert resets(runtime) == 1
+
+
 def test_a_file_removed_while_it_is_to_be_written_is_not_written(timeline: Timeline, runtime: Runtime) -> None:
     overload(runtime)
     keep(runtime)

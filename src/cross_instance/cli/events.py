@@ -48,19 +48,27 @@ def events(*, follow: bool, last: int, kinds: tuple[str, ...], as_json: bool) ->
     with closing(FeedReader(_path(settings), whole=True)) as reader, closing(Elsewhere(settings)) as elsewhere:
         once = Once()
 
-        def show(near: Iterable[Event], far: Iterable[Event]) -> None:
-            """Show what is new, and of what was told before this began the last."""
+        def told(near: Iterable[Event], far: Iterable[Event]) -> list[Event]:
             news = filter(once.is_news, merge(near, far, key=lambda event: event.at))
-            chosen = [event for event in news if not kinds or event.kind in kinds]
-            late = sum(event.at >= begun for event in chosen)
-            for event in chosen[max(0, len(chosen) - max(last, late)) :]:
+            return [event for event in news if not kinds or event.kind in kinds]
+
+        def show_last(told: list[Event]) -> None:
+            """Show the last of what was told before this began, and all that was since."""
+            since = sum(event.at >= begun for event in told)
+            show(told[max(0, len(told) - max(last, since)) :])
+
+        def show(told: list[Event]) -> None:
+            for event in told:
                 click.echo(_line(event, as_json))
 
         elsewhere.open(keep_trying=follow)
-        show(_all(reader), _all(elsewhere))
+        elsewhere.has_come()
+        show_last(told(_all(reader), _all(elsewhere)))
         while follow:
             time.sleep(LOOK_EVERY)
-            show(_all(reader), _all(elsewhere))
+            if elsewhere.has_come():
+                show_last(told((), _all(elsewhere)))
+            show(told(_all(reader), _all(elsewhere)))
 
 
 class Elsewhere:
@@ -70,6 +78,7 @@ class Elsewhere:
         self._settings = settings
         self._address = settings.store or ""
         self._store: Store | None = None
+        self._reached: RelayReader | None = None
         self._reader: RelayReader | None = None
         self._error: ConfigError | None = None
 
@@ -90,10 +99,10 @@ class Elsewhere:
         self._store = open_store(self._address, self._settings)
         feed = getattr(self._store, "feed", None)
         if feed is not None:
-            self._reader = RelayReader(Way(feed, lambda: _machine(self._settings)), whole=True)
+            self._reached = RelayReader(Way(feed, lambda: _machine(self._settings)), whole=True)
 
     def _keep_trying(self) -> None:
-        while self._reader is None and self._error is None:
+        while self._reached is None and self._error is None:
             time.sleep(TRY_EVERY)
             try:
                 self._reach()
@@ -102,10 +111,15 @@ class Elsewhere:
             except ConfigError as error:
                 self._error = error
 
-    def read(self) -> list[Event]:
-        """What has been told since the last time. Raises `ConfigError` where the server that has come refuses us."""
+    def has_come(self) -> bool:
+        """Whether it is read from now on, and was not before. Raises `ConfigError` where the server refuses us."""
         if self._error is not None:
             raise self._error
+        before, self._reader = self._reader, self._reached
+        return self._reader is not before
+
+    def read(self) -> list[Event]:
+        """What has been told since the last time."""
         return [] if self._reader is None else self._reader.read()
 
     def close(self) -> None:

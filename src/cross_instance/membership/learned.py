@@ -53,7 +53,6 @@ class LearnedFile:
         found = self._found()
         if found in {"", self._id}:
             return
-        self._id = found or ""
         membership = self._membership
         forgotten = [
             node
@@ -61,6 +60,7 @@ class LearnedFile:
             for node in membership.run(Unlearn(account=account)).nodes
         ]
         text = f"{self.path} was removed: what was learned of {', '.join(forgotten) or 'no limit'} is forgotten"
+        self._id = found or ""
         membership.events.tell(events.LIMITS_RESET, text, logging.INFO, nodes=forgotten)
 
     def _found(self) -> str | None:

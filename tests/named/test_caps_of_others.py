@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.runtime.doubles import settings_in
 from tests.runtime.nets import beat_by_hand
-from tests.stores.redis_fixtures import server, shared_server
+from tests.stores.redis_fixtures import server, shared_server, store
 
 from cross_instance import RateLimitExceeded, Runtime
 from cross_instance.rules.operations import Acquire, Settle
@@ -17,21 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.stores.redis_server import Server
-
     from cross_instance import Permit
 
-__all__ = ["server", "shared_server"]
+__all__ = ["server", "shared_server", "store"]
 
 ACCOUNT: dict[str, Any] = {"requestsPerMinute": 60_000, "burst": 1_000}
-
-
-@pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "store")
-    server: Server = request.getfixturevalue("server")
-    return server.url()
 
 
 @pytest.fixture

@@ -17,18 +17,9 @@ from cross_instance import AsyncRuntime, Runtime
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.stores.redis_server import Server
 
 PROVIDERS = {"acme": {"requestsPerMinute": 60_000}}
 OFTEN: dict[str, Any] = {"heartbeat_interval_ms": 20, "heartbeat_timeout_ms": 600_000, "providers": PROVIDERS}
-
-
-@pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "store")
-    server: Server = request.getfixturevalue("server")
-    return server.url(tmp_path.name)
 
 
 def threads() -> set[threading.Thread]:

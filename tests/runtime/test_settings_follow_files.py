@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.runtime.doubles import Timeline
-    from tests.stores.redis_server import Server
 
     from cross_instance.rules.operations import World
 
@@ -71,14 +70,6 @@ def weights(world: World) -> dict[str, tuple[int, int]]:
 
 def events(runtime: Runtime | AsyncRuntime, kind: str) -> list[Any]:
     return [event for event in runtime._membership.events.recent if event.kind == kind]
-
-
-@pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "store")
-    server: Server = request.getfixturevalue("server")
-    return server.url()
 
 
 def test_the_guides_priorities_and_reserves_take_effect_at_once(store: str, project: Path) -> None:

@@ -18,18 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.stores.redis_server import Server
 
 ONE_SLOT = {"acme": {"requestsPerMinute": 60_000, "concurrency": 1}}
 OFTEN: dict[str, Any] = {"heartbeat_interval_ms": 20, "heartbeat_timeout_ms": 600_000}
-
-
-@pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "store")
-    server: Server = request.getfixturevalue("server")
-    return server.url(tmp_path.name)
 
 
 @pytest.fixture

@@ -154,14 +154,14 @@ def test_a_server_that_is_away_when_following_begins_is_waited_for(place: Place,
         server.kill()
         place.environment["PI_STORE"] = server.url("late", "patience=0.1")
         there = load_settings(place.project, environ=place.environment, home=place.home, runtime_dir=tmp_path / "there")
-        with place.start("events", "--follow", "--kind", "odd", "--last", "0") as following:
+        with place.start("events", "--follow", "--kind", "clock-jumped", "--last", "0") as following:
             assert following.stdout is not None
             assert following.stderr is not None
             assert following.stderr.readline().startswith("Waiting for the server; what other machines tell is shown")
             server.start()
             with Runtime("far", settings=there) as far:
-                far._membership.events.tell("odd", "told meanwhile")
-                assert following.stdout.readline().endswith("far: odd: told meanwhile\n")
+                far._membership.events.tell("clock-jumped", "told meanwhile")
+                assert following.stdout.readline().endswith("far: clock-jumped: told meanwhile\n")
             following.send_signal(signal.SIGINT)
             assert following.wait(60) == 130
             assert following.stderr.read().strip() == ""

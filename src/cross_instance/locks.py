@@ -109,6 +109,7 @@ class _Lock:
                 yield Rejoin(incarnation)
             elif answer.mine:
                 self.fence = answer.lock.fence
+                self._membership.switch.keepers.add(self)
                 return
             else:
                 left = deadline - time.monotonic()
@@ -124,7 +125,7 @@ class _Lock:
         """Whether it is still the same holding: another fence means that it was lost in between, and is given back."""
         kept = not isinstance(answer, Fenced) and answer.mine and answer.lock.fence == self.fence
         if not kept:
-            self.fence = 0
+            self._forget()
             self._withdraw()
             self._tell_lost("renewed")
         return kept
@@ -135,8 +136,14 @@ class _Lock:
             self._membership.later(Unlock(self._name, self._token))
 
     def _giving_back(self) -> Unlock | None:
-        held, self.fence = self.fence, 0
+        held = self._forget()
         return Unlock(self._name, self._token) if held else None
+
+    def _forget(self) -> int:
+        """Hold it no more; its fence."""
+        fence, self.fence = self.fence, 0
+        self._membership.switch.keepers.discard(self)
+        return fence
 
     def _gave_back(self, known: bool) -> bool:
         if not known:

@@ -14,10 +14,12 @@ the extra `prometheus`.
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
@@ -56,13 +58,18 @@ class StoreCollector(Collector):
 
 
 class CallCollector(Collector):
-    """The durations and tokens of the calls of a runtime's process, from now on."""
+    """The durations and tokens of the calls of a runtime's process, from now on; in a forked child, of the child's."""
 
     def __init__(self, runtime: Runtime | AsyncRuntime) -> None:
+        self._begin()
+        _collectors.add(self)
+        runtime._membership.activity.hear_ends(self._hear)
+
+    def _begin(self) -> None:
+        """Know of no call; also in a forked child, where a thread that does not exist may have held the lock."""
         self._calls = Calls()
         self._buckets: dict[Measure, dict[tuple[str, ...], _Buckets]] = {measure: {} for measure in MEASURES}
         self._lock = threading.Lock()
-        runtime._membership.activity.hear_ends(self._hear)
 
     def _hear(self, ended: Sequence[Ended]) -> None:
         with self._lock:
@@ -84,6 +91,17 @@ class CallCollector(Collector):
                 for attributes, buckets in series.items():
                     family.add_metric(attributes, buckets.cumulated(), sum_value=buckets.sum)
             yield family
+
+
+_collectors: WeakSet[CallCollector] = WeakSet()
+
+
+def _begin_anew() -> None:
+    for collector in list(_collectors):
+        collector._begin()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 class _Buckets:

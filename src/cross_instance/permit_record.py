@@ -181,14 +181,19 @@ class PermitRecord:
 
     # --- what the two kinds share ----------------------------------------------------------------------------
 
-    def _begin(self) -> Acquire:
+    def _open(self) -> None:
         if self.state is not NEW:
             raise RuntimeError(f"this permit is {self.state} already; take a new one for each request")
         self.state = WAITING
+
+    def _begin(self) -> Acquire:
         self.rename()
         return self.operation()
 
-    def _hold(self, granted: Granted) -> None:
+    def _hold(self, granted: Granted | None) -> None:
+        if granted is None:
+            self._hold_uncoordinated()
+            return
         self._granted_ns = time.monotonic_ns()
         self._late = max(0, self.membership.store.now() - granted.at.mono) + granted.age
         self.waited = granted.waited / SECOND
@@ -200,8 +205,15 @@ class PermitRecord:
 
     def _hold_uncoordinated(self) -> None:
         """Coordination is switched off: held without the store's knowledge, so nothing is told to it either."""
+        self.incarnation = 0
         self._granted_ns = time.monotonic_ns()
         self.state = HELD
+
+    def _is_let_through(self, error: BaseException) -> bool:
+        """Whether a request failed that needs no permit any more: coordination was switched off meanwhile."""
+        membership = self.membership
+        is_lost = isinstance(error, StoreUnavailable) or not membership.incarnation
+        return isinstance(error, Exception) and is_lost and membership.switch.is_off and not self.runtime._closed
 
     def _end(self, error: BaseException | None) -> Settle | None:
         """Close; what the store is to be told. None where it knows nothing of this permit, or no longer."""

@@ -41,8 +41,9 @@ class Permit(PermitRecord):
         if self.runtime not in membership.users and not self.runtime.join():
             self._hold_uncoordinated()
             return self
-        question = self._begin()
+        self._open()
         try:
+            question = self._begin()
             answer = membership.store.run(question) if question.revision else None
             if type(answer) is not Granted:
                 answer = self._negotiate(answer)
@@ -52,10 +53,12 @@ class Permit(PermitRecord):
                 self._tell(self._withdrawal(error))
             finally:
                 self._forget_wakes(membership.store)
-            raise
+            if not self._is_let_through(error):
+                raise
+            self._hold_uncoordinated()
         return self
 
-    def _negotiate(self, answer: Answer) -> Granted:
+    def _negotiate(self, answer: Answer) -> Granted | None:
         store = self.membership.store
         granted = drive(negotiate(self, answer, store.now), self._perform)
         self._forget_wakes(store)
@@ -106,8 +109,9 @@ class AsyncPermit(PermitRecord):
             self._hold_uncoordinated()
             return self
         self._store = runtime.store
-        question = self._begin()
+        self._open()
         try:
+            question = self._begin()
             answer = await self._store.run(question) if question.revision else None
             if type(answer) is not Granted:
                 answer = await self._negotiate(answer)
@@ -117,10 +121,12 @@ class AsyncPermit(PermitRecord):
                 await self._tell(self._withdrawal(error))
             finally:
                 self._forget_wakes(self._store)
-            raise
+            if not self._is_let_through(error):
+                raise
+            self._hold_uncoordinated()
         return self
 
-    async def _negotiate(self, answer: Answer) -> Granted:
+    async def _negotiate(self, answer: Answer) -> Granted | None:
         granted = await drive_async(negotiate(self, answer, self._store.now), self._perform)
         self._forget_wakes(self._store)
         return granted

@@ -7,7 +7,8 @@ perform the steps; everything else is the same code.
 1. A request keeps its (incarnation, seq) through every repetition, so the store never grants it twice.
 2. A wake says when to ask again; so does the answer itself. Only the store decides.
 3. Fenced: the instance joins anew and the request starts over with what is left of its time.
-4. At its deadline a request leaves the queue. Whatever else ends the wait, the driver withdraws the request.
+4. At its deadline a request leaves the queue, and where coordination is switched off: then it needs no permit.
+   Whatever else ends the wait, the driver withdraws the request.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class Rejoin(NamedTuple):
 S = TypeVar("S")
 R = TypeVar("R")
 Step: TypeAlias = "Operation[Any] | Wait | Rejoin"
-Steps: TypeAlias = "Generator[Step, Any, Granted]"
+Steps: TypeAlias = "Generator[Step, Any, Granted | None]"
 Answer: TypeAlias = "Granted | Waiting | Refused | Stale | Fenced | None"
 
 
@@ -101,7 +102,8 @@ class Request(Protocol):
 def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps:
     """Go on from the store's first answer (None: not asked yet) until the permit is granted.
 
-    `now` is the store's clock (µs). Raises `RateLimitExceeded`, `RequestTooLarge`, `InstanceFenced`.
+    None: coordination was switched off meanwhile. `now` is the store's clock (µs). Raises `RateLimitExceeded`,
+    `RequestTooLarge`, `InstanceFenced`.
     """
     started = now()
     deadline = min(started + request.timeout, FOREVER)
@@ -110,6 +112,9 @@ def negotiate(request: Request, answer: Answer, now: Callable[[], int]) -> Steps
         if isinstance(answer, Waiting):
             request.membership.waiting.note(request, answer, now() - started)
             yield from _wait_turn(request, min(answer.check_at, deadline), now)
+            if request.membership.switch.is_off:
+                yield Cancel(request.incarnation, request.seq)
+                return None
             if now() >= deadline:
                 yield Cancel(request.incarnation, request.seq)
                 request.question = None
@@ -140,7 +145,7 @@ def _wait_turn(request: Request, until: int, now: Callable[[], int]) -> Generato
     permit = request.incarnation, request.seq
     request.membership.begin_waiting(permit)
     try:
-        while (left := until - now()) > 0:
+        while (left := until - now()) > 0 and not request.membership.switch.is_off:
             wake = yield Wait(permit, left / SECOND)
             if wake is not None:
                 until = min(until, wake.at)

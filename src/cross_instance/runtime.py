@@ -8,8 +8,8 @@
 1. `permit` only describes a request; entering it asks the store (`permits`, by the steps of `protocol`).
 2. A runtime joins when it is entered, or at its first use; `close`, or the end of the process, leaves. In between a
    thread keeps the instance alive (`membership`, `heartbeat`). Runtimes of one process with the same id share it.
-3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; it joins once its files
-   switch it on.
+3. Switched off by the settings (`enabled`), everything passes uncoordinated, and says so; its files switch it off and
+   on while it runs (`switching`).
 4. `Runtime` and `AsyncRuntime` differ only in who waits: nothing is decided here twice. What else they offer is theirs
    from `observing`, `locks` and `tasks.methods`.
 """
@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from cross_instance import events
 from cross_instance.asking import costs_of, patience_of, urgency_of
 from cross_instance.config import (
     LiveSettings,
@@ -38,6 +37,7 @@ from cross_instance.http_clients import AsyncHttpClients, HttpClients
 from cross_instance.locks import AsyncLocking, Locking
 from cross_instance.membership.membership import Membership
 from cross_instance.membership.process import Identity, make_instance_id, share
+from cross_instance.membership.switching import LoopUser
 from cross_instance.observing import AsyncObserving, Observing
 from cross_instance.permits import AsyncPermit, Permit
 from cross_instance.providers.tokens import Calibration
@@ -95,8 +95,7 @@ class _Runtime(Generic[PermitT]):
         self._closed = False
         self._subscriptions: list[Subscription] = []
         if not self.settings.enabled:
-            text = "cross-instance coordination is switched off: every request passes at once"
-            self._membership.events.tell(events.COORDINATION_OFF, text)
+            self._membership.switch.tell()
 
     @staticmethod
     def _where(store: str | Path | Store | None, settings: Settings) -> tuple[str, Store | None]:
@@ -231,7 +230,13 @@ class Runtime(TaskMethods, Locking, Observing, CoordinatorEvents, HttpClients, _
 
 
 class AsyncRuntime(
-    AsyncTaskMethods, AsyncLocking, AsyncObserving, AsyncCoordinatorEvents, AsyncHttpClients, _Runtime[AsyncPermit]
+    AsyncTaskMethods,
+    AsyncLocking,
+    AsyncObserving,
+    AsyncCoordinatorEvents,
+    AsyncHttpClients,
+    LoopUser,
+    _Runtime[AsyncPermit],
 ):
     """The same for asyncio; its arguments are those of `Runtime`.
 
@@ -240,7 +245,7 @@ class AsyncRuntime(
 
     _permit_type = AsyncPermit
 
-    store: AsyncStore
+    store: AsyncSteadyStore
     """The store for asyncio, once joined."""
 
     def __init__(
@@ -265,19 +270,36 @@ class AsyncRuntime(
         async with self._joining:
             if self not in self._membership.users:
                 try:
-                    await in_thread(self._enter)
+                    await in_thread(self._enter, asyncio.get_running_loop())
                 except BaseException:
                     await self._leave()
                     raise
         return True
 
-    def _enter(self) -> None:
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open the store for asyncio, anew in a forked child, and join."""
-        if self._opened_by != os.getpid():
-            store = self._given_async or open_async_store(self._location, self.settings)
-            self.store = AsyncSteadyStore(store, self._membership.fallback)
-            self._opened_by = os.getpid()
-        self._membership.enter(self)
+        with self._membership.lock:
+            self._loop = loop
+            if self._opened_by != os.getpid():
+                store = self._given_async or open_async_store(self._location, self.settings)
+                self.store = AsyncSteadyStore(store, self._membership.fallback)
+                self._opened_by = os.getpid()
+            self._membership.enter(self)
+
+    def _strand(self) -> None:
+        """See `LoopUser`."""
+        loop = self._loop
+        if loop is None or not loop.is_closed():
+            return
+        with self._membership.lock:
+            if self._loop is not loop:  # it was used in another one meanwhile
+                return
+            self._loop = None
+            self._membership.users.discard(self)
+            self._end_subscriptions()
+            if self._opened_by == os.getpid() and self._given_async is None:
+                self._opened_by = 0
+                self.store.strand()
 
     async def _leave(self) -> None:
         try:

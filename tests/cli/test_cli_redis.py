@@ -147,3 +147,43 @@ def test_events_of_this_machine_are_shown_without_the_server(place: Place) -> No
     done = place.run("cross-instance", "events")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith("What other machines tell is not shown: redis://127.0.0.1:1")
+
+
+def test_a_server_that_is_away_when_following_begins_is_waited_for(place: Place, tmp_path: Path) -> None:
+    with serving() as server:
+        server.kill()
+        place.environment["PI_STORE"] = server.url("late", "patience=0.1")
+        there = load_settings(place.project, environ=place.environment, home=place.home, runtime_dir=tmp_path / "there")
+        with place.start("events", "--follow", "--kind", "clock-jumped", "--last", "0") as following:
+            assert following.stdout is not None
+            assert following.stderr is not None
+            assert following.stderr.readline().startswith("Waiting for the server; what other machines tell is shown")
+            server.start()
+            with Runtime("far", settings=there) as far:
+                far._membership.events.tell("clock-jumped", "told meanwhile")
+                assert following.stdout.readline().endswith("far: clock-jumped: told meanwhile\n")
+            following.send_signal(signal.SIGINT)
+            assert following.wait(60) == 130
+            assert following.stderr.read().strip() == ""
+
+
+def test_ctrl_c_ends_the_waiting_for_a_server(place: Place) -> None:
+    place.environment["PI_STORE"] = "redis://127.0.0.1:1/0?patience=0.1"
+    with place.start("events", "--follow") as following:
+        assert following.stderr is not None
+        assert following.stderr.readline().startswith("Waiting for the server")
+        following.send_signal(signal.SIGINT)
+        assert following.wait(60) == 130
+        assert following.stderr.read().strip() == ""
+
+
+def test_a_server_that_refuses_once_it_has_come_is_told(place: Place) -> None:
+    with serving("--requirepass", "secret") as server:
+        server.kill()
+        place.environment["PI_STORE"] = server.url("late", "patience=0.1")
+        with place.start("events", "--follow") as following:
+            assert following.stderr is not None
+            assert following.stderr.readline().startswith("Waiting for the server")
+            server.start()
+            assert following.wait(60) == 2
+            assert "it wants a password" in following.stderr.read()

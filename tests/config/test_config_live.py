@@ -229,7 +229,7 @@ def test_settings_given_ready_made_follow_nothing(project: Path) -> None:
 def test_every_setting_says_whether_it_can_change() -> None:
     fixed = {setting.key for setting in SETTINGS if not is_live(setting.path)}
     assert fixed == {
-        *("enabled", "instanceId", "account", "store", "runtimeDir", "profile", "heartbeatIntervalMs"),
+        *("instanceId", "account", "store", "runtimeDir", "profile", "heartbeatIntervalMs"),
         *(
             "heartbeatTimeoutMs",
             "logging",

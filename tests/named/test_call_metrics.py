@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
 from prometheus_client import CollectorRegistry, generate_latest
+from tests.named.forks import in_child
 from tests.named.names import ROOT
 from tests.runtime.doubles import Timeline, settings_in
 
@@ -117,6 +118,25 @@ def test_models_beyond_the_first_are_one(
     counts = series(registry, "gen_ai_client_operation_duration_seconds_count")
     models = {re.findall(r'request_model="(.*?)"', key)[0]: value for key, value in counts.items()}
     assert models == {"a": 2, "b": 1, OTHER_MODELS: 2}
+
+
+def test_a_forked_child_measures_its_own_calls(
+    runtime: Runtime, reader: InMemoryMetricReader, registry: CollectorRegistry
+) -> None:
+    def measured() -> tuple[float, int]:
+        hear(runtime)
+        counted = sum(series(registry, "gen_ai_client_operation_duration_seconds_count").values())
+        return counted, sum(point.count for point in points(reader)["gen_ai.client.operation.duration"])
+
+    def of_the_child() -> bytes:
+        for _ in range(2):
+            call(runtime, status=200)
+        return repr(measured()).encode()
+
+    call(runtime, status=200)
+    assert measured() == (1, 1)
+    assert in_child(of_the_child) == b"(2.0, 3)", "what was exported before the fork is the SDK's to tell apart"
+    assert measured() == (1, 1)
 
 
 def test_a_transport_says_what_was_asked_for(runtime: Runtime, reader: InMemoryMetricReader) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from tests.runtime.doubles import Timeline
-from tests.stores.redis_fixtures import server, shared_server
+from tests.stores.redis_fixtures import server, shared_server, store
 
-__all__ = ["server", "shared_server", "timeline"]
+__all__ = ["server", "shared_server", "store", "timeline"]
 
 
 @pytest.fixture

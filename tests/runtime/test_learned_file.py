@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 from typing import TYPE_CHECKING
 
@@ -150,27 +151,105 @@ def test_who_leaves_a_store_that_is_out_of_reach_does_not_wait_for_it_again_and_
     assert (asked.count("Snapshot"), asked.count("Leave")) == (0, 1)
 
 
-def test_two_instances_of_a_process_show_it_side_by_side(
-    timeline: Timeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def other(timeline: Timeline, runtime: Runtime) -> Iterator[LearnedFile]:
+    """The copy of another instance of the same project."""
+    with Runtime("other", store=timeline, settings=runtime.settings) as other:
+        yield LearnedFile(other._membership)
+
+
+def keep(runtime: Runtime) -> None:
+    """What a beat does when something new was learned."""
+    learned = pulse_of(runtime)._learned
+    learned.look()
+    learned.keep(runtime.incarnation)
+
+
+def resets(runtime: Runtime) -> int:
+    return sum(event.kind == events.LIMITS_RESET for event in runtime.status().events)
+
+
+def test_removing_the_file_forgets_although_another_has_written_a_new_one_since(
+    timeline: Timeline, runtime: Runtime, other: LearnedFile
 ) -> None:
-    (tmp_path / ".pi").mkdir()
-    settings = settings_in(tmp_path)
-    with (
-        Runtime("one", store=timeline, settings=settings) as one,
-        Runtime("two", store=timeline, settings=settings) as two,
-    ):
-        first, second = LearnedFile(one._membership), LearnedFile(two._membership)
-        write, begun = type(first.path).write_text, list[str]()
+    overload(runtime)
+    pulse_of(runtime).beat()
+    file_of(runtime).unlink()
+    other._show({"openai/default": {}})
+    pulse_of(runtime).beat()
+    assert resets(runtime) == 1
+    state = account(timeline).learned
+    assert state is not None
+    assert state.rejected == 0
+    overload(runtime)
+    pulse_of(runtime).beat()
+    assert json.loads(file_of(runtime).read_text(encoding="utf-8"))["limits"]["openai/default"]["rejected"] == 1
+    assert resets(runtime) == 1, "from now on the new file is its own"
 
-        def interrupted(path: Path, text: str, **how: str) -> int:
-            written = write(path, text, **how)
-            begun.append(path.name)
-            if len(begun) == 1:
-                second._show({"acme/default": {}})
-            return written
 
-        monkeypatch.setattr(type(first.path), "write_text", interrupted)
-        first._show({"acme/default": {}})
-    assert first._written
-    assert second._written
-    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
+def test_a_removal_is_not_lost_where_the_store_is_out_of_reach_just_then(timeline: Timeline, runtime: Runtime) -> None:
+    overload(runtime)
+    keep(runtime)
+    file_of(runtime).unlink()
+
+    def cut(name: str) -> None:
+        if name == "Unlearn":
+            raise StoreUnavailable("cut off")
+
+    timeline.before = cut
+    with pytest.raises(StoreUnavailable):
+        keep(runtime)
+    assert resets(runtime) == 0
+    timeline.before = lambda name: None
+    keep(runtime)
+    assert resets(runtime) == 1
+
+
+def test_a_file_removed_while_it_is_to_be_written_is_not_written(timeline: Timeline, runtime: Runtime) -> None:
+    overload(runtime)
+    keep(runtime)
+
+    def remove(name: str) -> None:
+        if name == "Keep":
+            file_of(runtime).unlink()
+            timeline.before = lambda name: None
+
+    timeline.before = remove
+    keep(runtime)
+    assert resets(runtime) == 1
+    assert not file_of(runtime).exists()
+
+
+def test_those_who_write_it_by_turns_reset_nobody(runtime: Runtime, other: LearnedFile) -> None:
+    overload(runtime)
+    for _ in range(3):
+        keep(runtime)
+        other._show({"openai/default": {}})
+        other.look()
+    assert resets(runtime) == 0
+
+
+@pytest.mark.parametrize("text", ["", '{"version": 1, "limits": {}}', "longer, and written by hand" * 9])
+def test_a_file_without_an_id_was_not_removed_and_gets_one(runtime: Runtime, text: str) -> None:
+    overload(runtime)
+    keep(runtime)
+    file_of(runtime).write_text(text)
+    keep(runtime)
+    assert resets(runtime) == 0
+    shown = json.loads(file_of(runtime).read_text(encoding="utf-8"))
+    assert shown["limits"]["openai/default"]["rejected"] == 1
+    assert shown["id"]
+
+
+def test_whoever_finds_another_writing_leaves_it_to_him(runtime: Runtime, other: LearnedFile) -> None:
+    overload(runtime)
+    pulse_of(runtime).beat()
+    with file_of(runtime).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        other._show({})
+        other._show({"other/default": {}})
+    assert "openai/default" in file_of(runtime).read_text(encoding="utf-8")
+    assert not other._id
+    other._show({"other/default": {}})
+    assert "other/default" in file_of(runtime).read_text(encoding="utf-8")
+    assert [path.name for path in other.path.parent.iterdir()] == [other.path.name]

@@ -22,7 +22,7 @@ def runtime(timeline: Timeline, tmp_path: Path) -> Iterator[Runtime]:
         yield runtime
 
 
-def started(runtime: Runtime, timeline: Timeline) -> Generator[Any, Any, Granted]:
+def started(runtime: Runtime, timeline: Timeline) -> Generator[Any, Any, Granted | None]:
     permit = runtime.permit("acme", "m-1")
     permit._begin()
     return negotiate(permit, None, timeline.now)

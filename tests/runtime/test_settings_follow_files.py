@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.runtime.doubles import Timeline
-    from tests.stores.redis_server import Server
 
     from cross_instance.rules.operations import World
 
@@ -71,14 +70,6 @@ def weights(world: World) -> dict[str, tuple[int, int]]:
 
 def events(runtime: Runtime | AsyncRuntime, kind: str) -> list[Any]:
     return [event for event in runtime._membership.events.recent if event.kind == kind]
-
-
-@pytest.fixture(params=["embedded", "redis"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "embedded":
-        return str(tmp_path / "store")
-    server: Server = request.getfixturevalue("server")
-    return server.url()
 
 
 def test_the_guides_priorities_and_reserves_take_effect_at_once(store: str, project: Path) -> None:
@@ -235,14 +226,14 @@ def test_what_waits_for_the_next_start_is_said_once(
     caplog.set_level(logging.INFO)
     write(project, providers=ACME)
     with joined("one", store=timeline) as runtime:
-        write(project, providers=ACME, runtimeDir="elsewhere", enabled=False)
+        write(project, providers=ACME, runtimeDir="elsewhere", profile="stable")
         look(runtime)
-        write(project, providers=ACME, runtimeDir="elsewhere", enabled=False, coordinatorPort=8765)
+        write(project, providers=ACME, runtimeDir="elsewhere", profile="stable", coordinatorPort=8765)
         look(runtime)
         (event,) = events(runtime, CONFIG_RELOADED)
-        assert event.fields["waiting"] == ("enabled", "runtimeDir")
-        assert "from the next start of this process: enabled, runtimeDir" in caplog.text
-        assert runtime.settings.enabled
+        assert event.fields["waiting"] == ("profile", "runtimeDir")
+        assert "from the next start of this process: profile, runtimeDir" in caplog.text
+        assert runtime.settings.profile == "default"
 
 
 def test_an_incarnation_that_joins_anew_says_what_holds_now(timeline: Timeline, project: Path) -> None:
@@ -286,9 +277,6 @@ def test_an_instance_that_is_switched_on_joins_with_its_next_permit(timeline: Ti
             assert [limit.amount for limit in runtime.limits()] == [300]
         (event,) = events(runtime, CONFIG_RELOADED)
         assert event.fields["changed"] == ("enabled", "providers.acme.requestsPerMinute")
-        write(project, providers=ACME, enabled=False)
-        look(runtime)
-        assert runtime.settings.enabled, "it is switched off with its next start"
 
 
 def test_an_async_instance_is_switched_on_too(timeline: Timeline, project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
@@ -28,3 +29,12 @@ def client(server: Server) -> Iterator[redis.Redis]:
     """A connection to it."""
     with server.client() as client:
         yield client
+
+
+@pytest.fixture(params=["embedded", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of an empty store of each kind."""
+    if request.param == "embedded":
+        return str(tmp_path / "store")
+    server: Server = request.getfixturevalue("server")
+    return server.url()

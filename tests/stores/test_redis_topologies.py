@@ -30,6 +30,7 @@ from tests.stores.redis_server import PATIENCE, Server, free_port, program, serv
 from cross_instance.errors import ConfigError, StoreUnavailable
 from cross_instance.rules.operations import Beaten, Fenced, Heartbeat, Join, Joined, Snapshot
 from cross_instance.stores.redis.address import parse
+from cross_instance.stores.redis.calls import Haste
 from cross_instance.stores.redis.faults import fault_of
 from cross_instance.stores.redis.health import examine
 from cross_instance.stores.redis.servers import Servers
@@ -199,7 +200,7 @@ def test_nobody_waits_for_whom_a_sentinel_lets_wait() -> None:
     """An event loop tells that its connection is lost while another thread asks where the primary is."""
     with ThreadPoolExecutor(2) as threads, socket.create_server(("127.0.0.1", 0)) as silent:
         servers = Servers(parse(f"redis+sentinel://127.0.0.1:{silent.getsockname()[1]}/mine?timeout=60"))
-        asking = threads.submit(servers.connect)
+        asking = threads.submit(servers.connect, Haste())
         with silent.accept()[0]:
             threads.submit(servers.lost, fault_of(ConnectionError())).result(PATIENCE)
             assert not asking.done()
@@ -246,11 +247,13 @@ def encrypted(target: int, certificate: Path) -> Iterator[int]:
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65_536):
-                writer.write(data)
-                await writer.drain()
-        writer.close()
+        try:
+            with suppress(OSError):
+                while data := await reader.read(65_536):
+                    writer.write(data)
+                    await writer.drain()
+        finally:
+            writer.close()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", target)

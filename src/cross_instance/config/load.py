@@ -101,24 +101,17 @@ class Sources:
         return settings
 
     def reload(self, before: Settings) -> Reloaded:
-        """What the files say now, where other settings were in force `before`. Raises `ConfigError`.
-
-        Coordination can be switched on, not off.
-        """
-
-        def is_live(path: KeyPath) -> bool:
-            return schema.is_live(path) or (path == schema.ENABLED.path and not before.enabled)
-
+        """What the files say now, where other settings were in force `before`. Raises `ConfigError`."""
         values, project = self._read()
         _checked(values, project)
         known = before._values
         differing = sorted(p for p in {*values, *known} if _value(values, p) != _value(known, p))
-        live = {path: found for path, found in values.items() if is_live(path)}
-        fixed = {path: found for path, found in known.items() if not is_live(path)}
+        live = {path: found for path, found in values.items() if schema.is_live(path)}
+        fixed = {path: found for path, found in known.items() if not schema.is_live(path)}
         return Reloaded(
             settings=_checked({**live, **fixed}, before.project_dir),
-            changed=tuple(".".join(path) for path in differing if is_live(path)),
-            waiting=tuple(".".join(path) for path in differing if not is_live(path)),
+            changed=tuple(".".join(path) for path in differing if schema.is_live(path)),
+            waiting=tuple(".".join(path) for path in differing if not schema.is_live(path)),
         )
 
     def _read(self) -> tuple[Layer, Path]:

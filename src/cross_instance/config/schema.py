@@ -287,13 +287,13 @@ SETTINGS: tuple[Setting[Any], ...] = (
 )
 """Every setting there is."""
 
-_LIVE = {setting.path for setting in (TOTAL_MAX_LLM, WORK_STEALING, AGEING)}
+_LIVE = {setting.path for setting in (ENABLED, TOTAL_MAX_LLM, WORK_STEALING, AGEING)}
 _LIVE_BRANCHES = {"adaptiveRateControl", "instances", "providers"}
 
 
 def is_live(path: tuple[str, ...]) -> bool:
     """Whether a setting can change while a process runs: providers, how limits are learned, weights, reserves, the
-    queue.
+    queue, and whether to coordinate at all.
 
     The others say who the instance is and where it is found: they hold until the process starts anew.
     """

@@ -95,6 +95,11 @@ class Fallback:
         """Whether the heartbeat thread has something to do here soon."""
         return self.outage is not None or self.debts.are_due or (self.is_look_due and self._may_look())
 
+    @property
+    def holds_some(self) -> bool:
+        """Whether permits are held, or something is owed for those that were."""
+        return bool(self._held or self.loans or self.debts.are_due)
+
     def _may_look(self) -> bool:
         return self._membership.accounts.published() != () and time.monotonic() >= self._next_look
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from cross_instance.degraded.fallback import PERMITS
+from cross_instance.degraded.parting import Parting
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cross_instance.degraded.fallback import Fallback
     from cross_instance.rules.operations import Operation, Wake
     from cross_instance.stores.base import AsyncStore, Feed, Permit, Store
@@ -46,6 +49,8 @@ class _Steady(Generic[StoreT]):
         if not isinstance(error, StoreUnavailable):
             self._fallback.interrupted(op)
             raise error
+        if isinstance(self._store, Parting):  # it may have been asked before that
+            self._store.note(op, error)
         answer = self._without(op) if self._fallback.begin(error, op) else None
         if answer is None:
             raise error
@@ -60,10 +65,20 @@ class _Steady(Generic[StoreT]):
 class SteadyStore(_Steady["Store"]):
     """A `Store` that goes on with its instance's last fair share."""
 
-    @property
-    def feed(self) -> Feed | None:
+    def __init__(self, store: Store, fallback: Fallback) -> None:
+        super().__init__(store, fallback)
+        self.feed: Feed | None = getattr(store, "feed", None)
         """Where instances of other machines hear what is told; None: the store is one machine's."""
-        return getattr(self._store, "feed", None)
+
+    def part(self, *, in_haste: bool) -> None:
+        """The instance leaves: see `Parting`."""
+        if not isinstance(self._store, Parting):
+            self._store = Parting(self._store, in_haste=in_haste)
+
+    def stay(self) -> None:
+        """It does not leave after all: somebody has come meanwhile."""
+        if isinstance(self._store, Parting):
+            self._store = self._store.back()
 
     def run(self, op: Operation[R], /) -> R:
         """Decide one operation; see `Store.run`. Raises `StoreUnavailable` where the share does not allow it."""
@@ -93,6 +108,14 @@ class SteadyStore(_Steady["Store"]):
         except StoreUnavailable as error:
             self._no_wake(error)
             return None
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters ask again at once, where the store can: they do so by their own timers, too."""
+        outage, rouse = self._fallback.outage, getattr(self._store, "rouse", None)
+        if outage is not None:
+            outage.wake(permits)
+        if rouse is not None:
+            rouse(permits)
 
     def close(self) -> None:
         """Let go of every resource."""
@@ -128,3 +151,9 @@ class AsyncSteadyStore(_Steady["AsyncStore"]):
     async def close(self) -> None:
         """Let go of every resource."""
         await self._store.close()
+
+    def strand(self) -> None:
+        """The same where the event loop was closed before, as far as the store can do without it."""
+        strand = getattr(self._store, "strand", None)
+        if strand is not None:
+            strand()

@@ -9,7 +9,8 @@
 3. It takes over what a caller could not finish: the end of a permit that was forgotten, or whose call was cut.
    Handing over never blocks and is safe from a finaliser, in any thread. What a worker noted is told, too (`workload`).
    What is sent late says of a pause how much of it is left.
-4. Nothing stops it but `stop`. Trouble with the store is told once, and once more when it is over.
+4. Nothing stops it but `stop`, which it calls itself where the instance leaves of itself (`switching`).
+   Trouble with the store is told once, and once more when it is over.
 5. While the store is out of reach it tries four times a second to beat; when that works, it settles what came from
    the instance's share meanwhile (`degraded`).
 """
@@ -129,6 +130,8 @@ class Pulse:
         publish_at = time.monotonic() + REPUBLISH_EVERY
         look_at = math.inf
         while not self._stopping:
+            if self._is_to_leave() and self._membership.leave_by_itself():
+                break
             look_at = min(look_at, time.monotonic() + LOOK_EVERY) if self._is_busy() else math.inf
             self._receive(min(look_at, beat_at) - time.monotonic())
             if time.monotonic() >= look_at:
@@ -146,12 +149,16 @@ class Pulse:
         self._receive(0.0)
         self._safely(self.flush)
 
+    def _is_to_leave(self) -> bool:
+        """Whether nobody uses it any more, and everything that it held has ended and was told."""
+        return self._membership.switch.is_to_leave() and not self._unsent and self._inbox.empty()
+
     def _is_busy(self) -> bool:
         """Whether it must look around often; if not, `watch` wakes it. The flag is set first: none is missed."""
         self._dozing = True
         membership = self._membership
         busy = bool(membership.waiters or self._unsent or membership.fallback.is_busy or membership.work.is_untold)
-        busy = busy or membership.activity.is_watched
+        busy = busy or membership.activity.is_watched or membership.switch.is_off
         self._dozing = not busy
         return busy
 

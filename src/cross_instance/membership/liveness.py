@@ -37,6 +37,14 @@ def card_of(instance_id: str, session_id: str, cwd: str, store: str) -> Card:
     )
 
 
+def working_folder() -> str:
+    """The working folder; "" where there is none any more."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
 class Liveness:
     """The lock file of one instance in a runtime folder, held until `end`; `machine` is as `machine_of` says.
 

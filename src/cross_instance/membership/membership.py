@@ -15,7 +15,6 @@ import threading
 import uuid
 from contextlib import nullcontext
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cross_instance import events
@@ -26,10 +25,11 @@ from cross_instance.errors import CrossInstanceError, DuplicateInstance, Instanc
 from cross_instance.events import Events
 from cross_instance.membership.accounts import Accounts
 from cross_instance.membership.heartbeat import Pulse
-from cross_instance.membership.liveness import Liveness, card_of
+from cross_instance.membership.liveness import Liveness, card_of, working_folder
 from cross_instance.membership.lookout import Lookout
 from cross_instance.membership.reloading import Reloading
 from cross_instance.membership.standing import Standing
+from cross_instance.membership.switching import Switch
 from cross_instance.membership.workload import OwnWork
 from cross_instance.protocol import Rejoins
 from cross_instance.rules.operations import (
@@ -77,7 +77,7 @@ class Membership:
         session_id: str = "",
         cwd: str = "",
     ) -> None:
-        self.instance_id = instance_id
+        self.instance_id = self._named = instance_id
         self.live = live
         self.address = address
         self.incarnation = 0
@@ -89,19 +89,16 @@ class Membership:
         self.activity = Activity(self)
         self.fallback = Fallback(self)
         self.standing = Standing(address, self.events, self.fallback)
-        self.work = OwnWork(self)
-        self.waiting = LongWaits(self.events)
+        self.work, self.waiting = OwnWork(self), LongWaits(self.events)
         self.reloading = Reloading(self)
+        self.switch = Switch(self)
         self._guessed: set[str] = set()
-        self._named = instance_id
         self._forked = False
-        self._session_id = session_id
-        self._cwd = cwd or _cwd()
-        self._open_store = open_store
-        self.owns_store = owns_store
+        self._session_id, self._cwd = session_id, cwd or working_folder()
+        self._open_store, self.owns_store = open_store, owns_store
         self._liveness: Liveness | None = None
         self._pulse: Pulse | None = None
-        self._lock = threading.RLock()
+        self.lock, self._leaving = threading.RLock(), threading.RLock()
         self._publishing = threading.Lock()
 
     @property
@@ -117,7 +114,7 @@ class Membership:
         Raises `DuplicateInstance` where another live process has the id, `StoreUnavailable` where the store
         cannot be used.
         """
-        with self._lock:
+        with self.lock:
             if not self.incarnation:
                 self._join()
             self.users.add(user)
@@ -187,7 +184,7 @@ class Membership:
 
         Raises `InstanceFenced` where another process has taken the id meanwhile.
         """
-        with self._lock:
+        with self.lock:
             if self.incarnation != fenced or not fenced:
                 return
             try:
@@ -219,7 +216,7 @@ class Membership:
 
         Raises `DuplicateInstance` where another process has taken the id meanwhile.
         """
-        with self._lock:
+        with self.lock:
             if self._liveness is None:
                 return
             try:
@@ -234,12 +231,28 @@ class Membership:
 
         Daemon threads that wait `at_exit` are left waiting: the process ends before they could tell of an error.
         """
-        with self._lock:
+        with self._leaving:  # where the heartbeat thread is at it, it is waited for
+            self._leave(user, at_exit)
+
+    def leave_by_itself(self) -> bool:
+        """Leave where there is no user; whether it has left. For the heartbeat thread, for which who leaves waits."""
+        if self._leaving.acquire(blocking=False):
+            try:
+                self._leave(None, at_exit=False)
+            finally:
+                self._leaving.release()
+        return not self.incarnation
+
+    def _leave(self, user: object, at_exit: bool) -> None:
+        with self.lock:
             self.users.discard(user)
             if self.users or not self.incarnation:
                 return
+            self.store.part(in_haste=self.owns_store and self.is_cut_off)
         self._settle_up()
-        with self._lock:
+        with self.lock:
+            if self.users:
+                self.store.stay()
             if self.users or not self.incarnation:
                 return
             incarnation, self.incarnation = self.incarnation, 0
@@ -274,19 +287,19 @@ class Membership:
 
     def quit(self) -> None:
         """Leave whoever still uses it: the process ends."""
+        self.switch.drop_stranded()
         self.users.clear()
         self.leave(None, at_exit=True)
 
     def become_child(self) -> None:
         """Forget, in a forked child, what belongs to the parent."""
-        self._lock, self._publishing = threading.RLock(), threading.Lock()
+        self.lock, self._leaving, self._publishing = threading.RLock(), threading.RLock(), threading.Lock()
         self.incarnation = 0
         self.users, self.waiters = set(), set()
         self._liveness = self._pulse = None
-        self.activity.become_child()
-        self.work, self.activity = OwnWork(self), Activity(self)
+        self.work, self.activity = OwnWork(self), self.activity.become_child()
         self.accounts.caps = {}
-        self.reloading = Reloading(self)
+        self.reloading, self.switch = Reloading(self), Switch(self)
         self._forked = True
         self.instance_id = f"{self._named}.{os.getpid()}"
         self.events.become_child(self.instance_id)
@@ -385,10 +398,3 @@ class Membership:
         pulse = self._pulse
         if pulse is not None:
             pulse.watch()
-
-
-def _cwd() -> str:
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""

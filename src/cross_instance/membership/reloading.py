@@ -1,7 +1,7 @@
 """Reloading: an instance takes over what its files of settings say while it runs (`config.live`).
 
 1. Looked at with each heartbeat, by the heartbeat's thread, and by whoever asks: who takes a permit never waits for it.
-   Only where coordination is switched off, nobody beats: there a permit looks, as seldom.
+   Only where coordination is switched off, nobody beats: there a permit looks, as seldom (`switching`).
 2. What has changed is told, and what of it holds only from the next start; so is what is wrong, which changes nothing.
 3. What the settings now say otherwise of an account is published until the store has it, whatever store that is.
 """

@@ -20,6 +20,7 @@ from cross_instance.stores.environment import PATIENCE, Environment, machine_clo
 from cross_instance.stores.sharing import give_back, share
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -50,6 +51,10 @@ class _Embedded:
     def forget(self, permit: Permit, /) -> None:
         """Drop what is kept for a waiter that no longer waits."""
         self._environment().mailboxes.forget(permit)
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters of this process ask again at once."""
+        self._environment().mailboxes.rouse(permits)
 
     def now(self) -> int:
         """The store's instant, mono µs."""
@@ -114,6 +119,10 @@ class AsyncEmbeddedStore(_Embedded):
 
     async def close(self) -> None:
         """Let go of the folder; may be called twice."""
+        self._close()
+
+    def strand(self) -> None:
+        """The same where the event loop was closed before."""
         self._close()
 
 

@@ -64,10 +64,10 @@ class Mailboxes:
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
 
-    def rouse(self) -> None:
-        """Wake every waiter, since wakes may have been lost; each asks the store for itself."""
+    def rouse(self, permits: Iterable[Permit] | None = None) -> None:
+        """Wake these waiters, None: every one that waits, since wakes may have been lost; each asks for itself."""
         with self._lock:
-            waiting = list(self._waiters)
+            waiting = list(self._waiters if permits is None else permits)
         self.deliver(Wake(*permit, 0) for permit in waiting)
 
     def forget(self, permit: Permit) -> None:

@@ -105,6 +105,7 @@ class Worker:
         if _at_work.get(self._membership) == os.getpid():
             raise RuntimeError(f"instance {self._membership.instance_id} is at work already, in this process")
         _at_work[self._membership] = os.getpid()
+        self._membership.switch.keepers.add(self)
         try:
             try:
                 while not self._is_done():
@@ -112,6 +113,7 @@ class Worker:
             finally:
                 await self._stop()
         finally:
+            self._membership.switch.keepers.discard(self)
             del _at_work[self._membership]
 
     def _is_done(self) -> bool:

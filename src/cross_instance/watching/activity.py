@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from cross_instance.membership.membership import Membership
     from cross_instance.watching.notes import Begun, Ended
 
+    Hearers = tuple[Callable[[Sequence[Ended]], object], ...]
+
 log = logging.getLogger("cross_instance")
 
 Note = TypeVar("Note")
@@ -54,9 +56,9 @@ MOST_NOTES = 1 << 17
 
 
 class Activity:
-    """The activity of one membership, from joining to leaving."""
+    """The activity of one membership, from joining to leaving. `hearers`: see `hear_ends`."""
 
-    def __init__(self, membership: Membership) -> None:
+    def __init__(self, membership: Membership, hearers: Hearers = ()) -> None:
         self.health = Health(membership)
         self.since = FOREVER
         """The first incarnation that it has heard of: those before were another process's."""
@@ -77,7 +79,7 @@ class Activity:
         self._far: RelayReader | None = None
         self._writers: list[Journal | FeedWriter | RelayWriter] = []
         self._collected: Collected | None = None
-        self._hearers: tuple[Callable[[Sequence[Ended]], object], ...] = ()
+        self._hearers = hearers
 
     @property
     def is_watched(self) -> bool:
@@ -174,9 +176,11 @@ class Activity:
             if not self._watchers:
                 self._read_no_more()
 
-    def become_child(self) -> None:
-        """Belong to nobody, in a forked child: what the parent's threads held there is free."""
+    def become_child(self) -> Activity:
+        """Belong to nobody, in a forked child: what the parent's threads held there is free. Its successor, of which
+        those hear who heard of the ends of calls."""
         self._lock, self._reading = threading.Lock(), threading.Lock()
+        return Activity(self._membership, self._hearers)
 
     def _read_no_more(self) -> None:
         """With the lock held."""

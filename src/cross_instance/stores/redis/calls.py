@@ -8,11 +8,13 @@ be slept. A synchronous and an asynchronous driver perform the steps; everything
 2. A passing fault is repeated, at once the first time and then with growing pauses, until the patience of the address,
    or of the settings, is over. Every operation may be sent twice, so a call that was cut in the middle is repeated like
    any other.
-3. An answer that was lost may have held wakes: after a repetition all waiters of this process ask for themselves.
+3. Whoever is about to end is in `Haste`: calls, also those under way, are repeated only until then.
+4. An answer that was lost may have held wakes: after a repetition all waiters of this process ask for themselves.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Generator
@@ -40,6 +42,18 @@ OLDEST = {"redis": (6, 2), "valkey": (8, 0)}
 """The first versions that this package is tested for."""
 
 
+class Haste:
+    """By when the calls of one store are to be over, whatever else its patience."""
+
+    def __init__(self) -> None:
+        self.until = math.inf
+        """A monotonic instant in seconds."""
+
+    def left(self, most: float) -> float:
+        """For how long something may take that otherwise takes so many seconds at most."""
+        return max(SHORTEST, min(most, self.until - time.monotonic()))
+
+
 class Pause(NamedTuple):
     """Do nothing for so many seconds."""
 
@@ -52,7 +66,7 @@ Step = Command | Pause
 Flow = Generator[Step, Any, T]
 
 
-def decide(shared: Shared, op: Operation[R]) -> Flow[R]:
+def decide(shared: Shared, op: Operation[R], haste: Haste) -> Flow[R]:
     """Have the server decide an operation.
 
     Raises `StoreUnavailable`; `ConfigError` where the server refuses the store's settings at its first answer;
@@ -60,15 +74,15 @@ def decide(shared: Shared, op: Operation[R]) -> Flow[R]:
     """
     script, command = shared.command(op)
     if not shared.proven:
-        yield from prove(shared)
-    reply, repeated = yield from _answered(shared, command, script)
+        yield from prove(shared, haste)
+    reply, repeated = yield from _answered(shared, haste, command, script)
     return shared.received(op, reply, repeated=repeated)
 
 
-def prove(shared: Shared) -> Flow[None]:
+def prove(shared: Shared, haste: Haste) -> Flow[None]:
     """Make sure that the server is one for us. Raises `ConfigError` where it is too old."""
     try:
-        info, _ = yield from _answered(shared, pack("INFO", "server"))
+        info, _ = yield from _answered(shared, haste, pack("INFO", "server"))
     except ConfigError as error:
         if not isinstance(error.__cause__, exceptions.NoPermissionError):
             raise
@@ -95,7 +109,7 @@ def check_version(info: bytes, shown: str) -> None:
         raise ConfigError(message, key="store")
 
 
-def _answered(shared: Shared, command: Command, script: Script | None = None) -> Flow[tuple[Any, bool]]:
+def _answered(shared: Shared, haste: Haste, command: Command, script: Script | None = None) -> Flow[tuple[Any, bool]]:
     """A command's reply, and whether the command may have been carried out more than once."""
     deadline = time.monotonic() + shared.patience
     pause, failures, is_unknown = 0.0, 0, False
@@ -108,7 +122,7 @@ def _answered(shared: Shared, command: Command, script: Script | None = None) ->
             fault = fault_of(error)
             shared.servers.lost(fault)
             was_taught, is_unknown = is_unknown, fault.code == "NOSCRIPT"
-            is_late = time.monotonic() + pause >= deadline and (was_taught or not is_unknown)
+            is_late = time.monotonic() + pause >= min(deadline, haste.until) and (was_taught or not is_unknown)
             if not fault.passing or is_late:
                 raise fault.told(shared.address.shown, proven=shared.proven) from error
         if is_unknown:

@@ -17,7 +17,7 @@ from redis import exceptions
 from cross_instance.stores.redis.servers import closing
 
 if TYPE_CHECKING:
-    from cross_instance.stores.redis.calls import Command
+    from cross_instance.stores.redis.calls import Command, Haste
     from cross_instance.stores.redis.servers import Servers
 
 MOST = 8
@@ -25,10 +25,11 @@ MOST = 8
 
 
 class Connections:
-    """The connections of one store; for any thread."""
+    """The connections of one store; for any thread. `haste`: that of the store."""
 
-    def __init__(self, servers: Servers) -> None:
+    def __init__(self, servers: Servers, haste: Haste) -> None:
         self._servers = servers
+        self._haste = haste
         self._turns: SimpleQueue[None] = SimpleQueue()  # a semaphore, in a tenth of a `threading.Semaphore`'s time
         for _ in range(MOST):
             self._turns.put(None)
@@ -38,7 +39,7 @@ class Connections:
     def call(self, command: Command) -> Any:
         """Send a command; its reply. Raises what redis-py raises."""
         try:
-            self._turns.get(timeout=self._servers.address.patience)
+            self._turns.get(timeout=self._haste.left(self._servers.address.patience))
         except Empty:
             raise exceptions.TimeoutError("all connections are in use") from None
         try:
@@ -78,7 +79,7 @@ class Connections:
             if generation == present:
                 return generation, connection
             connection.disconnect()
-        return present, self._servers.connect()
+        return present, self._servers.connect(self._haste)
 
     def _put(self, generation: int, connection: Any) -> None:
         self._idle.append((generation, connection))

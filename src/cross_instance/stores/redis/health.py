@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cross_instance.stores.redis.address import parse
-from cross_instance.stores.redis.calls import version_of
+from cross_instance.stores.redis.calls import Haste, version_of
 from cross_instance.stores.redis.connections import Connections
 from cross_instance.stores.redis.faults import ERRORS, fault_of
 from cross_instance.stores.redis.servers import Servers
@@ -40,7 +40,7 @@ def examine(url: str) -> Health:
     """Ask the server at a URL. Raises `ConfigError`, `StoreUnavailable`."""
     address = parse(url)
     servers = Servers(address)
-    connections = Connections(servers)
+    connections = Connections(servers, Haste())
     try:
         _find(connections, servers)
         info: bytes = connections.call(pack("INFO"))

@@ -29,7 +29,7 @@ from cross_instance.stores.redis.wire import pack
 
 if TYPE_CHECKING:
     from cross_instance.stores.redis.address import Address
-    from cross_instance.stores.redis.calls import Command
+    from cross_instance.stores.redis.calls import Command, Haste
     from cross_instance.stores.redis.faults import Fault
 
     Target = tuple[str, int]
@@ -57,10 +57,11 @@ class Servers:
         self._found: Target | None = None
         self._next = 0
 
-    def connect(self) -> Any:
+    def connect(self, haste: Haste) -> Any:
         """A new connection to the primary (redis-py's `Connection`). Raises what redis-py raises."""
         kind, arguments = self._way(UnixDomainSocketConnection, SSLConnection, Connection)
-        connection = kind(**arguments)
+        limits = {name: haste.left(arguments[name]) for name in ("socket_timeout", "socket_connect_timeout")}
+        connection = kind(**{**arguments, **limits})
         try:
             connection.connect()
             connection.send_command("CLIENT", "INFO")

@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from cross_instance.errors import StoreUnavailable
 from cross_instance.rules.operations import Result
-from cross_instance.stores.redis.calls import Pause, decide, prove
+from cross_instance.stores.redis.calls import Haste, Pause, decide, prove
 from cross_instance.stores.redis.connections import Connections
 from cross_instance.stores.redis.faults import ERRORS
 from cross_instance.stores.redis.feed import ServerFeed
@@ -23,7 +23,7 @@ from cross_instance.stores.redis.pipeline import Pipeline
 from cross_instance.stores.redis.shared import Shared, give_back, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from cross_instance.rules.operations import Operation, Wake
     from cross_instance.stores.base import Permit
@@ -41,12 +41,17 @@ class _Redis:
 
     def __init__(self, url: str, *, make: Callable[[str], Shared] = Shared) -> None:
         self._shared = share(url, make)
+        self._haste = Haste()
         self._closed = False
         _stores.add(self)
 
     def forget(self, permit: Permit, /) -> None:
         """Drop what is kept for a waiter that no longer waits."""
         self._open().mailboxes.forget(permit)
+
+    def rouse(self, permits: Iterable[Permit]) -> None:
+        """Have waiters of this process ask again at once."""
+        self._open().mailboxes.rouse(permits)
 
     def limit_patience(self, seconds: float) -> None:
         """Repeat operations for no longer than this, here and with the process's other stores on this URL."""
@@ -84,11 +89,11 @@ class RedisStore(_Redis):
 
     def __init__(self, url: str, *, make: Callable[[str], Shared] = Shared) -> None:
         super().__init__(url, make=make)
-        self._connections = Connections(self._shared.servers)
+        self._connections = Connections(self._shared.servers, self._haste)
         self.feed = ServerFeed(self._shared, self._connections)
         """What instances tell those of other machines."""
         try:
-            self._perform(prove(self._shared))
+            self._perform(prove(self._shared, self._haste))
         except BaseException:
             self.close()
             raise
@@ -104,7 +109,11 @@ class RedisStore(_Redis):
         unheard = shared.unheard(op)
         if unheard:
             shared.listen(unheard)
-        return self._perform(decide(shared, op))
+        return self._perform(decide(shared, op, self._haste))
+
+    def hurry(self, until: float) -> None:
+        """Give up at an instant (monotonic, seconds) whatever cannot be decided by then, also what is under way."""
+        self._haste.until = until
 
     def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
         """The next wake for a waiter, or None after `timeout` seconds."""
@@ -155,7 +164,7 @@ class AsyncRedisStore(_Redis):
         unheard = shared.unheard(op)
         if unheard:
             await asyncio.to_thread(shared.listen, unheard)
-        return await self._perform(decide(shared, op))
+        return await self._perform(decide(shared, op, self._haste))
 
     async def wait(self, permit: Permit, timeout: float, /) -> Wake | None:
         """The next wake for a waiter, or None after `timeout` seconds; safe to cancel."""
@@ -165,6 +174,11 @@ class AsyncRedisStore(_Redis):
         """Let go of the connection; may be called twice."""
         if self._close() and self._pipeline is not None:
             await self._pipeline.close()
+
+    def strand(self) -> None:
+        """The same where the event loop was closed before: the connection is ended without it."""
+        if self._close():
+            self.abandon()
 
     def abandon(self) -> None:
         """Let go of the parent's connection, in a forked child."""

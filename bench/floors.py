@@ -14,7 +14,7 @@ from bench.contenders import Contender, Sampler, sampler
 from bench.measuring import Role
 from cross_instance.stores import folder as folders
 from cross_instance.stores.database import Database
-from cross_instance.stores.gate import Gate, tries
+from cross_instance.stores.gate import Gate, Tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,7 +65,7 @@ def gated_write(folder: Path) -> Iterator[Sampler]:
 
 
 def _enter(gate: Gate) -> None:
-    for _ in tries(time.monotonic() + PATIENCE):
+    for _ in Tries(time.monotonic() + PATIENCE, gate.holder):
         if gate.enter():
             return
     raise TimeoutError("somebody does not leave the gate")

@@ -26,6 +26,8 @@ from fcntl import LOCK_EX, LOCK_NB, LOCK_UN, flock
 from functools import partial
 from typing import TYPE_CHECKING
 
+from cross_instance.errors import StoreBusy
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -37,10 +39,10 @@ SIZE = 4096
 
 TRIES_AT_ONCE = 4
 """Tries before the first sleep."""
-SHORTEST, LONGEST = 50e-6, 10e-3
+SHORTEST, LONGEST_BUSY, LONGEST = 50e-6, 1e-3, 10e-3
 """Sleeps between tries, in seconds: below 50 µs timers are not that exact (prctl(2), PR_SET_TIMERSLACK)."""
 CONTENDED = 0.1
-"""Seconds of short sleeps; after them the holder is taken to be stuck rather than busy, and sleeps grow."""
+"""Seconds for which a process that stays inside is taken to be busy; after them it may be stuck, and sleeps grow on."""
 
 
 class Gate:
@@ -133,13 +135,40 @@ def _create(path: Path) -> None:
         new.unlink()
 
 
-def tries(deadline: float) -> Iterator[None]:
-    """Pace tries to enter until `deadline` (`time.monotonic`): some at once, then with short sleeps, then longer."""
-    for _ in range(TRIES_AT_ONCE):
-        yield
-    begun, pause = time.monotonic(), SHORTEST
-    while (now := time.monotonic()) < deadline:
-        time.sleep(pause)
-        yield
-        if now - begun > CONTENDED:
-            pause = min(2 * pause, LONGEST)
+class Tries:
+    """Paces one wait at the gate until `deadline` (`time.monotonic`): some tries at once, then after longer sleeps.
+
+    `holder` tells who entered last. While that changes, sleeps stay short: who has waited for long tries as often as
+    who has just come.
+    """
+
+    def __init__(self, deadline: float, holder: Callable[[], int]) -> None:
+        self._holder = holder
+        self._deadline = deadline
+        self._begun = self._moved = time.monotonic()
+
+    def __iter__(self) -> Iterator[None]:
+        for _ in range(TRIES_AT_ONCE):
+            yield
+        pause, before = SHORTEST, self._holder()
+        while (now := time.monotonic()) < self._deadline:
+            time.sleep(pause)
+            yield
+            present = self._holder()
+            if present != before:
+                self._moved, before = now, present
+            pause = min(2 * pause, LONGEST if now - self._moved > CONTENDED else LONGEST_BUSY)
+
+    def refusal(self, folder: Path) -> StoreBusy:
+        """What to say once they are over: whether the same process was inside for the last half of the wait."""
+        now, pid = time.monotonic(), self._holder()
+        if now - self._moved >= (now - self._begun) / 2:
+            return StoreBusy(
+                f"the process {pid} holds the store in {folder} and does not let go; is it stopped? "
+                f"`kill -CONT {pid}` lets it go on, ending it frees the store",
+                pid,
+            )
+        return StoreBusy(
+            f"the store in {folder} was in use by other processes, one after the other, whenever this one tried it: "
+            "the machine has more to do than it can; try again, or start fewer processes at a time"
+        )

@@ -3,6 +3,7 @@
 from bench.rows import (
     anatomy,
     contention,
+    fleet,
     goodput,
     permit,
     recovery,
@@ -19,7 +20,7 @@ from bench.rows import (
 )
 
 ROWS = (
-    *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW),
+    *(permit.ROW, anatomy.ROW, contention.ROW, fleet.ROW, waiters.ROW, wake.ROW),
     *(goodput.ROW, reserves.ROW, recovery.ROW, startup.ROW),
     *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
     *(tasks.ROW, task_bulk.ROW, task_recovery.ROW, task_sharing.ROW, task_storm.ROW),

@@ -236,7 +236,7 @@ class Herd:
 
 def _passes(gate: IO[bytes], seconds: float) -> bool:
     """Whether the store's gate can be entered within so long."""
-    for _ in Tries(time.monotonic() + seconds, lambda: 0):
+    for _ in Tries(time.monotonic() + seconds, Path(gate.name).parent, lambda: 0):
         with suppress(BlockingIOError):
             flock(gate, LOCK_EX | LOCK_NB)
             flock(gate, LOCK_UN)

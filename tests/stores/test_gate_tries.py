@@ -26,7 +26,7 @@ class Waiting:
         self.now = 1_000.0
         self.sleeps: list[float] = []
         monkeypatch.setattr(gate, "time", self)
-        self.tries = Tries(self.now + PATIENCE, lambda: holder(self.now - 1_000.0))
+        self.tries = Tries(self.now + PATIENCE, FOLDER, lambda: holder(self.now - 1_000.0))
 
     def monotonic(self) -> float:
         return self.now
@@ -54,7 +54,7 @@ def test_tries_get_rare_while_one_stays_inside_and_frequent_again_once_it_has_le
     waiting = Waiting(monkeypatch, lambda waited: 7 if waited < PATIENCE / 2 else 8)
     tries = waiting.wait()
     assert max(waiting.sleeps) == gate.LONGEST
-    assert tries < 2 * PATIENCE / gate.LONGEST
+    assert tries < 2 * sum(waiting.sleeps) / gate.LONGEST
     left = waiting.sleeps.index(gate.LONGEST)
     assert gate.LONGEST_BUSY in waiting.sleeps[left:]
 
@@ -62,19 +62,21 @@ def test_tries_get_rare_while_one_stays_inside_and_frequent_again_once_it_has_le
 def test_one_that_stays_inside_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = Waiting(monkeypatch, lambda waited: 7 if waited < PATIENCE / 3 else 8)
     waiting.wait()
-    error = waiting.tries.refusal(FOLDER)
+    error = waiting.tries.refusal()
+    assert sum(waiting.sleeps) < PATIENCE + 1
     assert error.pid == 8
     assert "kill -CONT 8" in str(error)
 
 
 def test_nobody_is_named_where_others_came_and_went(monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = Waiting(monkeypatch, lambda waited: 7 if waited < PATIENCE * 2 / 3 else 8)
+    waiting = Waiting(monkeypatch, lambda waited: int(waited / PATIENCE * 3))
     waiting.wait()
-    error = waiting.tries.refusal(FOLDER)
+    error = waiting.tries.refusal()
+    assert sum(waiting.sleeps) >= gate.WHILE_IT_MOVES * PATIENCE, "who is not stuck is waited for"
     assert error.pid == 0
     assert "kill" not in str(error)
     assert "start fewer processes at a time" in str(error)
 
 
 def test_who_never_waited_names_who_is_inside() -> None:
-    assert Tries(time.monotonic(), lambda: 7).refusal(FOLDER).pid == 7
+    assert Tries(time.monotonic(), FOLDER, lambda: 7).refusal().pid == 7

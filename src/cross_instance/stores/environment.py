@@ -101,12 +101,12 @@ class Environment:
 
         Raises `StoreBusy` where another process stays inside for longer, and what `attempt` raises.
         """
-        tries = Tries(deadline, self._holder)
+        tries = Tries(deadline, self.folder, self._holder)
         for _ in tries:
             result = self.attempt(op, clock)
             if result is not None:
                 return result
-        raise tries.refusal(self.folder)
+        raise tries.refusal()
 
     def attempt(self, op: Operation[R], clock: Clock) -> R | None:
         """Decide one operation, or None where another process is inside the gate.
@@ -265,7 +265,7 @@ class Environment:
         thread = threading.get_ident()
         if self._inside == thread:
             raise StoreUnavailable(NESTED)
-        tries = Tries(time.monotonic() + patience, self._holder)
+        tries = Tries(time.monotonic() + patience, self.folder, self._holder)
         for _ in tries:
             with self._lock:
                 if self._refusal is not None:
@@ -279,7 +279,7 @@ class Environment:
                 finally:
                     self._inside = 0
                     self._gate.leave()
-        raise tries.refusal(self.folder)
+        raise tries.refusal()
 
     def _open_first(self, patience: float) -> None:
         """Open the files; of many processes that start together, each verifies them without keeping the others out."""
@@ -325,11 +325,11 @@ class Environment:
         text = f"the folder {self.folder} was removed while in use, or moved; another is used in its place"
         log.warning(text)
         self._notices.append(Notice("store-removed", f"{text}, and what was held before is not counted any more"))
-        tries = Tries(time.monotonic() + self._patience, self._gate.holder)
+        tries = Tries(time.monotonic() + self._patience, self.folder, self._gate.holder)
         for _ in tries:
             if self._gate.enter():
                 return
-        raise tries.refusal(self.folder)
+        raise tries.refusal()
 
     def _open_coordination(self) -> Database:
         path = folders.coordination_path(self.folder)

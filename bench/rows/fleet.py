@@ -178,9 +178,10 @@ ROW = Row(
     method=(
         "50 and 200 processes with `logging` on in one project: seconds until all have started, forked one after the "
         "other from a process that has imported everything; the processor time of all while nobody does anything, for "
-        "as long as it takes each to send one heartbeat, and while each takes a permit a second and gives it back; how "
-        "often all of them together look at the store then; and how many of the requests stand in the log. The floor "
-        "is as many processes that sleep, and write a line a second."
+        "as long as it takes each to send one heartbeat, and for five seconds while each takes a permit a second and "
+        "gives it back; how often all of them together look at the store then (at least a hundred times as long apart "
+        "as the last look took); and how many of the requests, the first one of each process with them, stand in the "
+        "log. The floor is as many processes that sleep, and write a line a second."
     ),
     rounds=1,
     targets=(),

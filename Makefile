@@ -59,8 +59,9 @@ previous: .venv-previous/.ready .venv-earlier/.ready  ## The clients' tests with
 	.venv-earlier/bin/pytest tests/clients/test_clients_sdks.py
 
 .PHONY: bench
-bench: .venv-bench/.ready  ## Measure everything of the target table beside its floors and peers
+bench: .venv-bench/.ready  ## Measure everything of the target table beside floors and peers, and simulate hidden limits
 	.venv-bench/bin/python -m bench
+	.venv-bench/bin/python -m bench.learning
 
 .PHONY: lock
 lock:  ## Write the lock files anew (needs uv)

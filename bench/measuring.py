@@ -95,6 +95,8 @@ class Scale:
     wakes: int = 40
     kills: int = 3
     goodput_seconds: float = 30.0
+    hidden_seconds: float = 90.0
+    """In which a limit has to be found."""
     tasks: int = 3_000
     """Tasks that are submitted one by one, and again together."""
     starts: int = 40
@@ -122,6 +124,7 @@ QUICK = Scale(
     wakes=15,
     kills=1,
     goodput_seconds=8.0,
+    hidden_seconds=30.0,
     tasks=500,
     starts=10,
     bulk_tasks=10_000,

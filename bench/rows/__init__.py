@@ -5,6 +5,7 @@ from bench.rows import (
     contention,
     fleet,
     goodput,
+    hidden,
     permit,
     recovery,
     redis,
@@ -21,7 +22,7 @@ from bench.rows import (
 
 ROWS = (
     *(permit.ROW, anatomy.ROW, contention.ROW, fleet.ROW, waiters.ROW, wake.ROW),
-    *(goodput.ROW, reserves.ROW, recovery.ROW, startup.ROW),
+    *(goodput.ROW, reserves.ROW, hidden.ROW, recovery.ROW, startup.ROW),
     *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
     *(tasks.ROW, task_bulk.ROW, task_recovery.ROW, task_sharing.ROW, task_storm.ROW),
 )

@@ -92,6 +92,12 @@ INSTANCE_CONNECTED = "instance-connected"
 """Another instance came. `connected`: its id."""
 INSTANCE_DISCONNECTED = "instance-disconnected"
 """Another instance went, whichever way. `disconnected`: its id."""
+NOTICES = ("limits-conflict", "no-wake-ups", "reserve-scaled", "store-damaged", "store-removed")
+"""What a store has to say by itself."""
+KINDS = frozenset(
+    {*NOTICES, *(value for name, value in globals().items() if name.isupper() and isinstance(value, str))}
+)
+"""Every kind of event of this version; others may tell more."""
 
 
 def level_of(topic: str) -> int:

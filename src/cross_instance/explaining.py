@@ -42,13 +42,15 @@ REASONS = {
 
 @dataclass(frozen=True)
 class Explained:
-    """One account or model group: its limits in force, and what is learned of it (None: nothing)."""
+    """One account or model group: its limits in force, what is learned of it (None: nothing), and how many overloads it
+    has met since the machine, or the server, was started."""
 
     provider: str
     account: str
     model: str
     limits: tuple[Limit, ...]
     learned: LearnedState | None
+    overloads: int = 0
 
     @property
     def node(self) -> str:
@@ -67,23 +69,23 @@ def explanations(world: World | None, provider: str | None = None) -> list[Expla
         limits = tuple(
             limit for limit in limits_of(world) if (limit.provider, limit.account, limit.model) == tuple(place)
         )
-        found.append(Explained(*place, limits, node.learned))
+        found.append(Explained(*place, limits, node.learned, max(node.epochs)))
     return found
 
 
-def text_of(one: Explained) -> str:
-    """A paragraph on one account or group."""
+def text_of(one: Explained, *, learning: bool = True) -> str:
+    """A paragraph on one account or group. `learning`: whether limits are learned at all."""
     label = Place(one.provider, one.account, one.model).label
     lines = [label + (f", models {one.model}" if one.model else "")]
-    lines += [f"  {name:<12}{text}" for name, text in _lines(one)]
+    lines += [f"  {name:<12}{text}" for name, text in _lines(one, learning)]
     return "\n".join(lines)
 
 
-def _lines(one: Explained) -> Iterator[tuple[str, str]]:
+def _lines(one: Explained, learning: bool) -> Iterator[tuple[str, str]]:
     yield "in force", ", ".join(_in_force(limit) for limit in one.limits) or "no limit"
     state = one.learned
     if state is None:
-        yield "learned", _nothing(one)
+        yield "learned", _nothing(one) if learning else "nothing: adaptiveRateControl.enabled is false"
         return
     yield "configured", f"{_rate(state.ceiling)} requests/min, never exceeded" if state.ceiling else "nothing"
     yield "told", _told(state)
@@ -117,7 +119,7 @@ def _in_force(limit: Limit) -> str:
 
 def _nothing(one: Explained) -> str:
     configured = any(limit.kind == Kind.REQUESTS and limit.source == Source.CONFIGURED for limit in one.limits)
-    return "nothing: the configured limit has not met a 429" if configured else "nothing"
+    return "nothing: the configured limit has not met a 429" if configured and not one.overloads else "nothing"
 
 
 def _told(state: LearnedState) -> str:

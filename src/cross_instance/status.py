@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cross_instance.membership.membership import Membership
     from cross_instance.rules.operations import FlowState, InstanceState, LimitSpec, NodeState, World
 
+OTHER_MODELS = "(other models)"
+"""The group of an account's models that no pattern fits."""
 NOBODY = "No instance is connected."
 USUAL_TIMEOUT = 60.0
 """Seconds without a heartbeat after which an instance is called silent, where the settings do not say otherwise."""
@@ -54,6 +56,11 @@ def place_of(node: str) -> Place:
     account, _, pattern = node.partition("#")
     provider, _, name = account.partition("/")
     return Place(provider, name, pattern)
+
+
+def group_of(node: str) -> str:
+    """The model pattern that a node's name says, `OTHER_MODELS` for the group of the rest, "" for an account itself."""
+    return OTHER_MODELS if node.endswith("#") else place_of(node).pattern
 
 
 @dataclass(frozen=True)

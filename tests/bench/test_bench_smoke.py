@@ -14,12 +14,24 @@ from bench.measuring import Measurement, Role, Row, Scale, Subject, Target, inte
 from bench.picture import shown
 from bench.report import markdown, number
 from bench.results import Results, RowResult, merged
-from bench.rows import ROWS, contention, goodput, redis, reserves, task_recovery, task_sharing, task_storm, tasks
+from bench.rows import (
+    ROWS,
+    contention,
+    goodput,
+    hidden,
+    redis,
+    reserves,
+    task_recovery,
+    task_sharing,
+    task_storm,
+    tasks,
+)
 from bench.strategies import STRATEGIES
 from click.testing import CliRunner
 
 from bench import ours, queues, served
-from cross_instance.cli.demo.scene import PARTS
+from cross_instance.cli.demo import hidden as demo_hidden
+from cross_instance.cli.demo.scene import HIDDEN_PARTS, PARTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +44,7 @@ TINY = Scale(
     wakes=2,
     kills=1,
     goodput_seconds=1.5,
+    hidden_seconds=0.3,
     tasks=20,
     starts=2,
     bulk_tasks=1_000,
@@ -53,6 +66,8 @@ def few_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(goodput, "PARTS", PARTS[:2])
     monkeypatch.setattr(reserves, "CREWS", (reserves.CREWS[0][:1],))
     monkeypatch.setattr(reserves, "WAYS", reserves.WAYS[:1])
+    for module in (hidden, demo_hidden):
+        monkeypatch.setattr(module, "HIDDEN_PARTS", HIDDEN_PARTS[:1])
     monkeypatch.setattr(contention, "CONTENDERS", (FLOOR, ours.RUNTIME))
     monkeypatch.setattr(redis, "TOGETHER", (served.FLOOR_OF_BOTH, served.RUNTIME))
     monkeypatch.setattr(redis, "SIZES", (1, 2))

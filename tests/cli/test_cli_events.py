@@ -65,7 +65,16 @@ def test_it_follows_what_is_told(place: Place) -> None:
         assert following.wait(60) == 130
 
 
-@pytest.mark.parametrize("arguments", [("--last", "x"), ("--sideways",)])
+def test_a_kind_that_there_is_none_of_is_named(place: Place) -> None:
+    done = place.run("cross-instance", "events", "--kind", "waiting-lnog", "--kind", "waiting-long")
+    said = (
+        "cross-instance events: waiting-lnog is none of the kinds that this version tells; did you mean waiting-long?\n"
+    )
+    assert done == (0, "", said)
+    assert ": clock-backwards, clock-jumped, " in place.run("cross-instance", "events", "--kind", "zzz").stderr
+
+
+@pytest.mark.parametrize("arguments", [("--last", "x"), ("--last", "-1"), ("--sideways",)])
 def test_what_it_does_not_know_is_told_in_a_line(place: Place, arguments: tuple[str, ...]) -> None:
     done = place.run("cross-instance", "events", *arguments)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -10,9 +10,10 @@ from tests.cli.commands import Place
 from cross_instance import Runtime
 from cross_instance.cli.demo.hidden import Moment, Search, text_of
 from cross_instance.config import load_settings
+from cross_instance.explaining import Explained, text_of as explained_text
 from cross_instance.prediction import prediction_of
 from cross_instance.rules.learning_values import WHOLE
-from cross_instance.rules.operations import LearnedState
+from cross_instance.rules.operations import SECOND, Kind, LearnedState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,50 @@ def test_limits_are_explained(place: Place) -> None:
     assert one[1]["learned"] is None
 
 
+def test_every_piece_of_evidence_is_told() -> None:
+    state = LearnedState(
+        started=500_000,
+        told=400_000,
+        doubted=True,
+        rate=297_000,
+        estimate=300_000,
+        phase="cruise",
+        reason="overload",
+        measured=150,
+        span=30 * SECOND,
+        granted=2_000,
+        rejected=10,
+        cap=12,
+        samples=(12, 13, 12),
+        token_kind=Kind.INPUT_TOKENS,
+        tokens=30_000_000,
+    )
+    text = explained_text(Explained("openai", "batch", "o3*", (), state))
+    assert text.startswith("openai/batch, models o3*\n  in force    no limit\n  configured  nothing\n")
+    assert "told        400 requests/min by the provider; doubted, since the counts contradict it\n" in text
+    evidence = "150 accepted in 30.0 s between the last two overloads"
+    assert f"learned     300 requests/min: {evidence}; 297 are allowed, begun with 500\n" in text
+    assert "at once     12, from 12, 13, 12 in flight at 429s\n" in text
+    assert "tokens      30,000 input tokens/min\n" in text
+    assert "requests    2,000 granted, 10 of them met 429 (0.50%)\n" in text
+    assert text.endswith(": a 429")
+
+
+def test_what_is_not_learned_is_told_with_its_reason(place: Place) -> None:
+    def explained(settings: dict[str, object]) -> str:
+        place.configure(settings)
+        with Runtime("one", settings=load_settings(place.project, environ={}, home=place.home)) as runtime:
+            with runtime.permit("openai", "gpt-4o") as permit:
+                permit.settle(status=429, headers={"retry-after": "0"})
+            return place.run("cross-instance", "limits", "--explain", "--provider", "openai").stdout
+
+    off: dict[str, object] = {"adaptiveRateControl": {"enabled": False}}
+    assert "learned     nothing: adaptiveRateControl.enabled is false" in explained(off | {"providers": PROVIDERS})
+    assert "learned     nothing: adaptiveRateControl.enabled is false" in explained(off)
+    place.configure({"providers": PROVIDERS})
+    assert "learned     nothing\n" in place.run("cross-instance", "limits", "--explain").stdout, "it has met a 429"
+
+
 @pytest.mark.usefixtures("live")
 def test_the_learned_limit_is_shown_per_minute(place: Place) -> None:
     line = place.run("cross-instance", "limits", "--provider", "openai").stdout.splitlines()[1]
@@ -86,6 +131,14 @@ def test_reset_forgets(place: Place) -> None:
     assert reset("OpenAI", "gpt-4o") == "Forgotten: what was learned of openai/default.\n"
     assert "in force    500 requests/min (configured)" in place.run("cross-instance", "limits", "--explain").stdout
     assert reset() == "Forgotten: what was learned of anthropic/default.\n"
+
+
+def test_a_misspelled_provider_is_not_told_that_nothing_was_learned(place: Place) -> None:
+    place.configure({"providers": {"acme": {"requestsPerMinute": 60}}})
+    assert place.run("cross-instance", "limits", "reset", "acme").stdout == "Nothing was learned.\n"
+    done = place.run("cross-instance", "limits", "reset", "acne")
+    known = "openai, anthropic, deepseek, gemini, azure, acme"
+    assert done == (2, "", f"cross-instance: unknown provider 'acne'; known are {known}\n")
 
 
 def test_nothing_is_made_where_nothing_is_used(place: Place) -> None:

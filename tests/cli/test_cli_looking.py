@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from tests.cli.commands import Place
 
-from cross_instance import Runtime
+from cross_instance import RateLimitExceeded, Runtime
 from cross_instance.config import load_settings
 from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Instant
@@ -138,6 +138,17 @@ def test_status_shows_instances_and_accounts(place: Place) -> None:
     assert instance.split()[-2:] == ["2", "0"]
     openai = next(line for line in lines if line.startswith("openai"))
     assert openai.split()[:6] == ["openai", "all", "2", "2", "0", "0"]
+
+
+def test_an_account_and_the_queue_of_its_models_are_told_apart(place: Place) -> None:
+    place.configure({"providers": {"acme": {"requestsPerMinute": 60, "burst": 9, "concurrency": 1}}})
+    settings = load_settings(place.project, environ={}, home=place.home)
+    with Runtime("one", settings=settings) as runtime, runtime.permit("acme", "m"):
+        with pytest.raises(RateLimitExceeded), runtime.permit("acme", "m", timeout=0.01):
+            pass
+        lines = place.run("cross-instance", "status").stdout.splitlines()
+    rows = [line.split()[:5] for line in lines if line.startswith("acme")]
+    assert rows == [["acme", "all", "1", "1", "0"], ["acme", "(other", "models)", "0", "0"]]
 
 
 def test_status_as_json(place: Place, live: Runtime) -> None:

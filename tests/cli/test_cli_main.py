@@ -62,6 +62,11 @@ def test_the_version(place: Place) -> None:
         (["frobnicate"], "No such command 'frobnicate'; see cross-instance --help"),
         (["limits", "--nope"], "No such option '--nope'; see cross-instance limits --help"),
         (["doctor", "extra"], "Got unexpected extra argument (extra); see cross-instance doctor --help"),
+        (
+            ["limits", "--provider", "openai", "reset"],
+            "options of limits do not go with reset; see cross-instance limits",
+        ),
+        (["tasks", "retry", "1", "--kind", "x"], "--kind goes with --state, not with tasks that are named; see"),
         (["demo", "--seconds", "0"], "Invalid value for '--seconds': 0.0 is not in the range 1<=x<=600"),
     ],
 )
@@ -98,6 +103,43 @@ def test_a_reader_that_goes_away_is_no_error(place: Place) -> None:
         writer.stdout.close()
         assert writer.wait(timeout=60) == 1
         assert writer.stderr.read() == b""
+
+
+def test_what_an_encoding_cannot_say_is_escaped(place: Place) -> None:
+    place.configure({"instanceId": "日本語"})
+    done = subprocess.run(
+        command_line("cross-instance", "config", "show"),
+        cwd=place.project,
+        env=place.variables | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\u65e5\\u672c\\u8a9e" in done.stdout
+
+
+@pytest.mark.parametrize("closed", [(1,), (2,), (0, 1, 2)])
+def test_closed_streams_are_no_error(place: Place, closed: tuple[int, ...]) -> None:
+    """As a shell closes them: `cross-instance config show >&-`."""
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'"$@" {" ".join(f"{stream}>&-" for stream in closed)}',
+            "sh",
+            *command_line("cross-instance", "config", "show"),
+        ],
+        cwd=place.project,
+        env=place.variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert bool(done.stdout) is (1 not in closed)
 
 
 def test_the_entry_points_of_the_package_exist() -> None:

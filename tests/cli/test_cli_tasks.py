@@ -60,6 +60,17 @@ def test_what_is_wrong_is_told_in_one_line(place: Place) -> None:
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
 
 
+def test_no_error_of_a_task_reaches_the_terminal_as_a_command(place: Place, runtime: Runtime) -> None:
+    @runtime.task("ring", retries=0)
+    def ring() -> None:
+        raise ValueError("\aring\r the bell")
+
+    handle = runtime.submit("ring")
+    runtime.work(until_idle=True)
+    for words in (["list"], ["show", handle.task]):
+        assert " ring  the bell\n" in place.run("cross-instance", "tasks", *words).stdout
+
+
 def test_tasks_are_listed_by_state(place: Place, runtime: Runtime) -> None:
     good, bad = runtime.submit("halve", 4), runtime.submit("halve", 5, priority="low")
     runtime.work(until_idle=True)

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.commands import Place
 from tests.docs.pages import ROOT, blocks_of
 
-from cross_instance import Runtime
+from cross_instance import RateLimitExceeded, Runtime
 from cross_instance.config import load_settings
 from cross_instance.membership.presence import Card, Presence, instances_folder
 from cross_instance.rules.operations import SECOND, Costs, Kind, Signals
@@ -67,10 +67,11 @@ def a_floor_above_the_limit(place: Place) -> Iterator[None]:
 
 
 @contextmanager
-def at_another_store(place: Place) -> Iterator[None]:
+def present(place: Place, name: str, store: str = "", version: str = "") -> Iterator[None]:
+    """A live instance of which there is only the file; it is at this store unless another is named."""
     settings = load_settings(place.project, environ={}, home=place.home)
-    folder = instances_folder(settings.runtime_dir)
-    held = Presence.take(folder, Card("elsewhere", 1, "", "", "", "", store="redis://cache:6379"))
+    card = Card(name, 1, "", "", "", "", store or str(settings.runtime_dir.resolve()), version)
+    held = Presence.take(instances_folder(settings.runtime_dir), card)
     try:
         yield
     finally:
@@ -113,7 +114,7 @@ STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     configured_too_high,
     a_kind_missing,
     a_floor_above_the_limit,
-    at_another_store,
+    lambda place: present(place, "elsewhere", store="redis://cache:6379"),
     lambda place: configured(place, {"enabled": False}),
     lambda place: configured(place, UNLEARNED, "openai"),
     lambda place: started_otherwise(place, "live"),
@@ -123,6 +124,7 @@ STATES: list[Callable[[Place], AbstractContextManager[None]]] = [
     lambda place: configured(place, {"totalMaxLLMs": 3}),
     lambda place: configured(place, CRITICAL, "openai"),
     more_reserved_than_there_is,
+    lambda place: present(place, "earlier", version="0.0.9"),
     unreachable,
 ]
 """One for each answer that the page shows, in its order."""
@@ -155,6 +157,23 @@ def test_nothing_is_found_where_nothing_is_wrong(place: Place) -> None:
         said = told(place, "doctor")
     assert "warn" not in said
     assert "429s" not in said
+
+
+def test_another_version_beside_is_seen_where_this_one_is_in_use(place: Place) -> None:
+    place.configure({"providers": OPENAI})
+    with live(place), present(place, "earlier", version="0.0.9"):
+        said = told(place, "doctor")
+    assert "warn  instances: 1 live here at this store, not in its records: earlier (version 0.0.9)\n" in said
+
+
+def test_nothing_is_found_wrong_where_somebody_had_to_wait(place: Place) -> None:
+    """Who waits stands in the queue of his group of models, which has no limits of its own."""
+    place.configure({"providers": {"openai": {"requestsPerMinute": 500, "burst": 100, "concurrency": 1}}})
+    with live(place) as held:
+        with pytest.raises(RateLimitExceeded):
+            held.runtime.permit("openai", "m", timeout=0.01).acquire()
+        said = told(place, "doctor")
+    assert "warn" not in said
 
 
 @pytest.mark.parametrize(

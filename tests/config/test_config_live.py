@@ -176,6 +176,16 @@ def test_a_file_that_stays_away_takes_its_settings_with_it(project: Path) -> Non
     assert settings.look() is None
 
 
+def test_a_pipe_in_the_place_of_a_file_is_a_mistake_and_is_not_waited_for(project: Path) -> None:
+    write(project, limits(60))
+    settings = live(project)
+    file_of(project).unlink()
+    os.mkfifo(file_of(project))
+    with pytest.raises(ConfigError, match="is not a regular file"):
+        settings.look()
+    assert requests_in(settings) == 60
+
+
 def test_files_that_come_later_are_found(project: Path) -> None:
     """The project's second file, the user's, and one in a folder above, whose folder does not become the project's."""
     settings = LiveSettings.of(sources_of(project / "below", environ={}, home=project.parent / "home"))

@@ -1,6 +1,7 @@
 """Sources: which file and variable is read, which one wins, and what each error says."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,9 @@ def test_a_file_that_cannot_be_read_is_named(project: Path, home: Path) -> None:
     assert error.origin == str(file)
     assert "cannot be read" in str(error)
     file.rmdir()
+    os.mkfifo(file)
+    assert str(failure(project, home)) == f"{file}: is not a regular file"
+    file.unlink()
     file.write_bytes(b'{\n"a": "\xff"}')
     assert str(failure(project, home)) == f"{file}:2: is not UTF-8 text"
     file.write_bytes(b'\xef\xbb\xbf{"crossInstance": {"account": "bom"}}')

@@ -33,7 +33,7 @@ LANGUAGES = {"python", "bash", "json", "jsonc", "text"}
 NOT_RUN = ("make ", "pip install ", "cross-instance demo")
 ALLOWED = {
     *("cross-instance", "pi_instance_status", "pi_model_limits", "python", "curl"),
-    *("cat", "export", "head", "kill", "sleep", "tail", "until", "wait"),
+    *("cat", "export", "head", "kill", "rm", "sleep", "tail", "until", "wait"),
 }
 LINK = re.compile(r"\]\(([^)#]+)(?:#[^)]*)?\)")
 URLS = {"openai": "OPENAI_BASE_URL", "anthropic": "ANTHROPIC_BASE_URL", "gemini": "GOOGLE_GEMINI_BASE_URL"}
@@ -119,6 +119,12 @@ def test_shell_uses_known_commands_only(block: Block) -> None:
     for line in block.code.splitlines():
         words = [word for word in line.split() if not re.match(r"\w+=", word)]
         assert not words or line.startswith(NOT_RUN) or words[0] in ALLOWED, line
+
+
+@pytest.mark.parametrize("block", [block for block in blocks_in("bash") if "> provider.out" in block.code], ids=ids)
+def test_a_provider_s_address_is_not_read_from_an_earlier_run(block: Block) -> None:
+    """The shell that reads the file may be there before the one that begins it anew."""
+    assert block.code.startswith("rm -f provider.out\n")
 
 
 @pytest.mark.parametrize("block", blocks_in("json", "jsonc"), ids=ids)

@@ -11,6 +11,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 import cross_instance
+from cross_instance.events import KINDS, NOTICES
 
 PACKAGE = ROOT / "src" / "cross_instance"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -106,6 +107,18 @@ def test_the_public_names() -> None:
 def test_every_public_name_is_documented() -> None:
     api = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     assert [name for name in PUBLIC if not name.startswith("_") and f"`{name}" not in api] == []
+
+
+def test_every_kind_of_event_is_documented_and_no_other() -> None:
+    api = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
+    tables = api.partition("| kind | when |")[2].partition("### ")[0]
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", tables, re.MULTILINE)) == KINDS
+
+
+def test_every_notice_is_a_kind_of_event() -> None:
+    topics = re.compile(r"""(?:Notice\(|topic = )"([a-z-]+)\"""")
+    source = "".join(path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*") if path.suffix in {".py", ".lua"})
+    assert {*NOTICES} < set(topics.findall(source)) <= KINDS
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(PACKAGE)))

@@ -19,9 +19,9 @@ from cross_instance import Runtime, Usage
 from cross_instance.metrics import CallCollector
 from cross_instance.otel import observe_calls
 from cross_instance.providers.requests import read_request
+from cross_instance.status import OTHER_MODELS
 from cross_instance.watching import call_metrics
 from cross_instance.watching.call_metrics import DURATION, MEASURES, TOKENS
-from cross_instance.watching.readings import OTHER_MODELS
 
 PROVIDERS = {"acme": {"requestsPerMinute": 60_000, "burst": 1_000, "baseUrls": ["http://acme.test"]}}
 

@@ -74,6 +74,9 @@ def test_the_group_that_decides_for_a_model_is_told_and_reset(project: Path) -> 
     assert adaptive_rate.reset_learned_limit("openai", "gpt-4o") == ()
     assert adaptive_rate.reset_learned_limit("openai", "o3-mini") == ("openai/default#o3*",)
     assert adaptive_rate.get_learned_limit("openai", "o3-mini") is None
+    assert adaptive_rate.record_429("openai", "o3-mini", headers={"retry-after": "0"}, account="batch")
+    assert adaptive_rate.reset_learned_limit("openai", "o3-mini") == ()
+    assert adaptive_rate.reset_learned_limit("openai", "o3-mini", account="batch") == ("openai/batch#o3*",)
     assert adaptive_rate.record_success("anthropic", "claude"), "a preset is learned from the first request on"
     assert adaptive_rate.reset_all_learned_limits() == ("anthropic/default",)
 
@@ -96,5 +99,6 @@ def test_prediction_counts_always_and_cuts_where_it_is_switched_on(project: Path
     assert seen.enabled is predictive
     assert adaptive_rate.should_proactively_throttle("openai", "gpt-4o") is predictive
     assert adaptive_rate.get_predictive_concurrency("openai", "gpt-4o", 10) == (8 if predictive else 10)
+    assert adaptive_rate.get_predictive_concurrency("openai", "gpt-4o", 1) == 1
     assert seen.to_dict()["predicted429Probability"] == 1.0
     assert adaptive_rate.get_predictive_concurrency("anthropic", "claude", 10) == 10

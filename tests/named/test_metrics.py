@@ -13,6 +13,7 @@ from tests.runtime.doubles import Timeline, settings_in
 from cross_instance import Runtime
 from cross_instance.config import Settings
 from cross_instance.metrics import StoreCollector
+from cross_instance.status import OTHER_MODELS
 from cross_instance.stores.embedded import EmbeddedStore
 from cross_instance.watching import readings
 
@@ -67,7 +68,7 @@ def test_a_429_is_an_overload_and_a_pause(tmp_path: Path) -> None:
             permit.settle(status=429, headers={"retry-after": "7"})
         told = scraped(runtime)
     kinds = ("requests", "tokens", "concurrency")
-    of = ("", readings.OTHER_MODELS)
+    of = ("", OTHER_MODELS)
     series = [f"cross_instance_overloads_total{place('acme', group, kind)}" for group in of for kind in kinds]
     assert sum(told.get(one, 0) for one in series) >= 1
     assert 7 in {told.get(f"cross_instance_paused_seconds{place('acme', group)}") for group in of}
@@ -86,7 +87,7 @@ def test_models_and_instances_are_no_labels_and_accounts_are_bounded(
         monkeypatch.setattr(readings, "MOST_NODES", 3)
         told = scraped(runtime)
     assert everything["cross_instance_nodes_omitted"] == 0
-    assert f"cross_instance_requests_in_flight{place('e', readings.OTHER_MODELS)}" in everything
+    assert f"cross_instance_requests_in_flight{place('e', OTHER_MODELS)}" in everything
     assert told["cross_instance_nodes_omitted"] == 3  # two accounts, and what is known of the other models of e
     names = {match[1] for key in told if (match := re.search(r'gen_ai_provider_name="(.*?)"', key))}
     assert names == {"e", "a", "b"}

@@ -23,6 +23,7 @@ from cross_instance.dynamic_parallelism import (
     machine,
 )
 from cross_instance.dynamic_parallelism.models import ErrorEvent
+from cross_instance.dynamic_parallelism.registry import Registry
 
 NAME = ("Anthropic", "Claude-Sonnet-4")
 KEY = "anthropic:claude-sonnet-4"
@@ -152,7 +153,10 @@ def test_slow_is_told_apart_from_overloaded(hands: Hands) -> None:
         adjuster.record_success(*NAME, 1_000 + ms % 10)
     assert adjuster.get_response_times(*NAME).status == "normal"
     for _ in range(25):
-        adjuster.record_success(*NAME, 2_500)
+        adjuster.record_success(*NAME, 1_990)
+    assert adjuster.get_response_times(*NAME).status == "normal", "it is not twice as long"
+    for ms in range(50):
+        adjuster.record_success(*NAME, 1_000 if ms < 25 else 2_500)
     times = adjuster.get_response_times(*NAME)
     assert (times.samples, times.status, times.p95_ms) == (50, "slow", 2_500)
     adjuster.adjust_for_error("acme", "m", "timeout")
@@ -354,6 +358,24 @@ def test_it_follows_the_registry_by_itself(registered: Coordinator, hands: Hands
     adjuster.process_automatic_recovery()
     assert heard == ["shared by 2 instances", "shared by 4 instances", "shared by 1 instances"]
     assert adjuster.get_all_states()[KEY].instances == 1
+
+
+def test_looks_at_the_registry_get_a_hundredth_of_the_time(
+    registered: Coordinator, hands: Hands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, view = Registry(hands), coordinator.this_process._view
+
+    def slow() -> object:
+        hands.ms += 20
+        return view()
+
+    monkeypatch.setattr(coordinator.this_process, "_view", slow)
+    assert registry.count([KEY]) == {KEY: 1}
+    registered.set_active_model(*NAME)
+    hands.ms += 2 * 100 * 20 - 1
+    assert registry.count([KEY]) == {}, "each of the two instances waits a hundred times as long as a look takes"
+    hands.ms += 1
+    assert registry.count([KEY]) == {KEY: 1}
 
 
 def test_a_store_out_of_reach_leaves_the_count_as_it_was(registered: Coordinator, hands: Hands) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+import pytest
+
 from cross_instance.rules.operations import (
     InstanceState,
     Instant,
     Kind,
+    LearnedState,
     LimitState,
     NodeState,
     Source,
@@ -100,6 +104,29 @@ def test_a_changed_limit_is_told_with_both_figures() -> None:
     assert [message for _, message, _ in news] == ["Reduced requests per minute from 500 to 450 (openai, told)"]
     (again,) = sights.look(world(node(amount=900, period=2 * MINUTE), node(amount=60, name="openai/default#gpt-*")))
     assert again[1] == "Raised requests per minute from 50 to 60 (openai gpt-*, told)"
+
+
+@pytest.mark.parametrize(
+    ("epochs", "seconds", "estimate", "is_told"),
+    [
+        ((1, 1, 1), 5, 0, True),
+        ((0, 0, 0), 5, 0, False),  # it only grew
+        ((2, 0, 0), 5, 0, False),  # what held before the second one is not known
+        ((1, 0, 0), 70, 0, False),  # whoever looked before has told it
+        ((1, 0, 0), 5, 440_000, False),  # it began with what was known of an earlier boot
+    ],
+)
+def test_a_limit_that_a_first_429_has_cut_before_the_first_look_is_told(
+    epochs: tuple[int, int, int], seconds: int, estimate: int, is_told: bool
+) -> None:
+    changed = 10 * MINUTE - seconds * MINUTE // 60
+    learned = LearnedState(rate=450_000, started=500_000, estimate=estimate, changed_at=changed)
+    cut = msgspec.structs.replace(node(amount=450), epochs=epochs, learned=learned)
+    sights = Sights()
+    seen = msgspec.structs.replace(world(cut), at=Instant(0, 10 * MINUTE))
+    told = ["Reduced requests per minute from 500 to 450 (openai, told)"] if is_told else []
+    assert [message for _, message, _ in sights.look(seen)] == told
+    assert sights.look(seen) == []
 
 
 def test_labels_and_use() -> None:

@@ -12,6 +12,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import click
@@ -97,6 +98,7 @@ def pi_model_limits(args: Sequence[str] | None = None) -> NoReturn:
 
 def run(find: Callable[[], click.Command], name: str, args: Sequence[str] | None = None) -> NoReturn:
     """Find a command, run it, and end the process with its exit code."""
+    _open_streams()
     try:
         code = find().main(args, prog_name=name, standalone_mode=False)
         sys.stdout.flush()
@@ -115,6 +117,18 @@ def run(find: Callable[[], click.Command], name: str, args: Sequence[str] | None
     except OSError as error:
         _fail(name, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_streams() -> None:
+    """Let what is told to a closed stdout or stderr (`>&-`) go nowhere, and no file of ours be opened in its place.
+
+    What the terminal's encoding cannot say is escaped, as Python does it on stderr.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r+"))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _text(error: click.ClickException) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cross_instance.config import Settings
+    from cross_instance.membership.presence import Card
     from cross_instance.rules.operations import World
 
 Level = Literal["ok", "warn", "fail"]
@@ -185,13 +186,29 @@ def _damaged(folder: Path) -> Iterator[Check]:
 
 def _elsewhere(settings: Settings) -> Iterator[Check]:
     """Live instances of this machine that share their limits at another store."""
-    folder, here = settings.runtime_dir / "instances", address_of(settings)
-    cards = (card for path in sorted(folder.glob(f"*{SUFFIX}")) if (card := read_card(path)) is not None)
-    others = [card for card in cards if card.store not in {"", here} and is_alive(folder, card.instance_id)]
+    others = [card for card in _living(settings) if card.store not in {"", address_of(settings)}]
     if others:
         finding = ", ".join(f"{card.instance_id} ({card.store})" for card in others[:MOST_NAMED])
         mend = "where they use the same accounts, give all processes the same store (PI_STORE)"
         yield Check("instances", "warn", f"{len(others)} live here at another store: {finding}", mend)
+
+
+def _apart(settings: Settings, world: World | None) -> Iterator[Check]:
+    """Live instances of this machine that say to be at this store, and are not in what this version reads of it."""
+    known = {instance.instance_id for instance in world.instances} if world is not None else set()
+    cards = [card for card in _living(settings) if card.store == address_of(settings)]
+    others = [card for card in cards if card.instance_id not in known]
+    if others:
+        named = ", ".join(f"{card.instance_id} (version {card.version})" for card in others[:MOST_NAMED])
+        mend = "if it stays so: another version keeps its own records and takes the whole limit again; run one version"
+        yield Check("instances", "warn", f"{len(others)} live here at this store, not in its records: {named}", mend)
+
+
+def _living(settings: Settings) -> Iterator[Card]:
+    """What the live instances of this machine tell of themselves."""
+    folder = settings.runtime_dir / "instances"
+    cards = (card for path in sorted(folder.glob(f"*{SUFFIX}")) if (card := read_card(path)) is not None)
+    return (card for card in cards if is_alive(folder, card.instance_id))
 
 
 def address_of(settings: Settings) -> str:
@@ -217,6 +234,7 @@ def _store(settings: Settings) -> Iterator[Check]:
     else:
         if world is None:
             yield Check("store", "ok", f"{address} is not in use yet")
+            yield from _apart(settings, world)
             yield from _clock(time.time_ns() // 1000)
             return
         held = (time.time_ns() - begun) / 1e6
@@ -226,6 +244,7 @@ def _store(settings: Settings) -> Iterator[Check]:
         yield from _clock(world.at.wall)
         yield from _beats(world)
         yield from _files(settings, world)
+        yield from _apart(settings, world)
         yield from _notices(world)
         yield from _limits(settings, world)
 

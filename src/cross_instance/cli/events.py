@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cross_instance.config import full_address, load_settings, without_password
+from cross_instance.config.schema import did_you_mean
 from cross_instance.errors import StoreUnavailable
+from cross_instance.events import KINDS
 from cross_instance.membership.presence import INSTANCES, machine_of
 from cross_instance.spelling import printable
 from cross_instance.stores.urls import open_store
@@ -32,7 +34,9 @@ LOOK_EVERY = 0.2
 
 @click.command()
 @click.option("--follow", is_flag=True, help="Go on with what is told from now on, until Ctrl-C.")
-@click.option("--last", default=20, show_default=True, help="How many of those told before are shown.")
+@click.option(
+    "--last", type=click.IntRange(0), default=20, show_default=True, help="How many of those told before are shown."
+)
 @click.option("--kind", "kinds", multiple=True, help="Show events of this kind only; may be given several times.")
 @click.option("--json", "as_json", is_flag=True, help="Print each event as one line of JSON.")
 def events(*, follow: bool, last: int, kinds: tuple[str, ...], as_json: bool) -> None:
@@ -41,6 +45,10 @@ def events(*, follow: bool, last: int, kinds: tuple[str, ...], as_json: bool) ->
     Those of this machine are read from a file, not from the store: that works, too, while the store is out of reach.
     Those of other machines, which share a server, are read there.
     """
+    for kind in sorted({*kinds} - KINDS):
+        near = did_you_mean(kind, sorted(KINDS))
+        hint = f"; did you mean {near}?" if near else f": {', '.join(sorted(KINDS))}"
+        click.echo(f"cross-instance events: {kind} is none of the kinds that this version tells{hint}", err=True)
     settings = load_settings()
     with closing(FeedReader(_path(settings), whole=True)) as reader, _server_of(settings) as server:
         once = Once()

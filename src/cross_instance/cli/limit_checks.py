@@ -13,7 +13,7 @@ from cross_instance.cli.checks import Check
 from cross_instance.providers.presets import KNOWN
 from cross_instance.rules.learning_values import UNIT
 from cross_instance.rules.operations import CLUSTER, MINUTE, SECOND, Kind, Source
-from cross_instance.status import LABELS, limits_of, place_of
+from cross_instance.status import LABELS, OTHER_MODELS, group_of, limits_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ def findings(settings: Settings, world: World) -> Iterator[Check]:
     yield from _absent(settings, world)
     names = {instance.incarnation: instance.instance_id for instance in world.instances}
     for node in world.nodes:
-        if node.node != CLUSTER:
+        if node.node != CLUSTER and group_of(node.node) != OTHER_MODELS:  # which has a queue, and no limits
             yield from _otherwise(settings, node)
             yield from _shares(settings, names, node)
             yield from _refusals(settings, world, node)

@@ -11,7 +11,7 @@ from cross_instance.cli.looking import as_json, columns, known_providers, look
 from cross_instance.config import load_settings
 from cross_instance.errors import ConfigError
 from cross_instance.explaining import explanations, text_of
-from cross_instance.rules.operations import Unlearn
+from cross_instance.rules.operations import Snapshot, Unlearn
 from cross_instance.spelling import camel_keys
 from cross_instance.status import Place, format_model_limits, limits_of
 from cross_instance.stores.urls import open_store
@@ -38,10 +38,12 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
     is shown as it would be used.
     """
     if context.invoked_subcommand is not None:
+        if provider is not None or explain or as_json_:
+            raise click.UsageError(f"options of limits do not go with {context.invoked_subcommand}")
         return
     settings, world, provider = _look(provider)
     if explain:
-        _explain(world, provider, as_json_=as_json_)
+        _explain(world, provider, settings, as_json_=as_json_)
         return
     found = limits_of(world, settings, provider)
     if as_json_:
@@ -52,12 +54,12 @@ def limits(context: click.Context, *, provider: str | None, explain: bool, as_js
         click.echo("No limit is configured or in use.")
 
 
-def _explain(world: World | None, provider: str | None, *, as_json_: bool) -> None:
+def _explain(world: World | None, provider: str | None, settings: Settings, *, as_json_: bool) -> None:
     explained = explanations(world, provider)
     if as_json_:
         click.echo(as_json({"limits": [camel_keys(one) for one in explained]}))
     elif explained:
-        click.echo("\n\n".join(text_of(one) for one in explained))
+        click.echo("\n\n".join(text_of(one, learning=settings.adaptive.enabled) for one in explained))
     else:
         click.echo("No account has been used since the machine was started.")
 
@@ -69,13 +71,18 @@ def reset(provider: str | None, model: str | None) -> None:
     """Forget what was learned of limits: of all, of a PROVIDER, or of the group of limits that a MODEL belongs to."""
     settings = load_settings()
     address = settings.store or str(settings.runtime_dir)
+    provider = (provider or "").lower()
     nodes: tuple[str, ...] = ()
+    world: World | None = None
     if "://" in address or Path(address).exists():
         store = open_store(address, settings)
         try:
-            nodes = store.run(Unlearn(provider=(provider or "").lower(), model=model or "")).nodes
+            nodes = store.run(Unlearn(provider=provider, model=model or "")).nodes
+            world = store.run(Snapshot(counts=False))
         finally:
             store.close()
+    if provider and not nodes:
+        _must_be_known(provider, settings, world)
     click.echo(f"Forgotten: what was learned of {', '.join(nodes)}." if nodes else "Nothing was learned.")
 
 
@@ -97,10 +104,15 @@ def _look(provider: str | None) -> tuple[Settings, World | None, str | None]:
     world = look(settings)
     if provider is not None:
         provider = provider.lower()
-        known = known_providers(settings, world)
-        if provider not in known:
-            raise ConfigError(f"unknown provider {provider!r}; known are {', '.join(known)}")
+        _must_be_known(provider, settings, world)
     return settings, world, provider
+
+
+def _must_be_known(provider: str, settings: Settings, world: World | None) -> None:
+    """Raises `ConfigError` for a provider that nobody knows."""
+    known = known_providers(settings, world)
+    if provider not in known:
+        raise ConfigError(f"unknown provider {provider!r}; known are {', '.join(known)}")
 
 
 def _row(limit: Limit) -> tuple[str, ...]:

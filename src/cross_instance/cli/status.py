@@ -16,6 +16,7 @@ from cross_instance.status import (
     NOBODY,
     Status,
     format_instance_status,
+    group_of,
     guessed_accounts,
     instance_status,
     place_of,
@@ -135,12 +136,12 @@ def _instance_row(world: World, instance: InstanceState) -> tuple[str, ...]:
 
 
 def _account_row(world: World, node: NodeState) -> tuple[str, ...]:
-    place = place_of(node.node)
+    place, group = place_of(node.node), group_of(node.node)
     pause = max(0, node.paused_until - world.at.mono)
     return (
         place.label or "(all accounts)",
-        place.pattern or "all",
-        "" if place.pattern or not place.provider else str(node.used),
+        group or "all",
+        "" if group or not place.provider else str(node.used),
         str(node.held),
         str(node.ghosts),
         str(node.waiting),

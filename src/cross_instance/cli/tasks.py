@@ -13,7 +13,7 @@ from cross_instance.cli.looking import as_json, columns, perform, was_never_used
 from cross_instance.config import load_settings
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.operations import TaskState
-from cross_instance.spelling import camel_keys
+from cross_instance.spelling import camel_keys, printable
 from cross_instance.stores.urls import open_store
 from cross_instance.tasks.flows import cancelling, counting, listing, looking, purging, sending_back, setting
 from cross_instance.tasks.registry import micros
@@ -69,18 +69,18 @@ def list_(*, state: str | None, queue: str | None, kind: str | None, limit: int,
 @click.argument("task")
 @click.option("--json", "as_json_", is_flag=True, help="Print JSON.")
 def show(*, task: str, as_json_: bool) -> None:
-    """Show one task: its arguments, progress, result, and every attempt with its error."""
+    """Show one task: its arguments, progress, result, and its last ten attempts with their errors."""
     status = _on_each((task,), looking)[0]
     if as_json_:
         click.echo(as_json(camel_keys(status)))
         return
     for key, value in camel_keys(status).items():
         if key != "attempts" and value not in (None, "", [], 0):
-            click.echo(f"{key}: {_when(value) if key.endswith('At') else value}")
+            click.echo(printable(f"{key}: {_when(value) if key.endswith('At') else value}"))
     for number, past in enumerate(status.attempts, 1):
         click.echo(f"attempt {number}: {past.outcome} on {past.instance_id}, ended {_when(past.ended_at)}")
-        if past.error:
-            click.echo("  " + past.error.rstrip().replace("\n", "\n  "))
+        for line in past.error.rstrip().split("\n") if past.error else ():
+            click.echo(f"  {printable(line)}")
 
 
 @tasks.command()
@@ -100,6 +100,8 @@ def retry(*, ids: tuple[str, ...], state: str | None, kind: str | None, as_json_
     """Send tasks that failed, are dead or were cancelled back to their queue, with all their retries."""
     if bool(ids) == bool(state):
         raise click.UsageError("name tasks, or a state with --state")
+    if ids and kind:
+        raise click.UsageError("--kind goes with --state, not with tasks that are named")
     if state:
         with _store() as store:
             found = [] if store is None else perform(store, listing(TaskState(state), None, kind, MANY))
@@ -203,7 +205,7 @@ def _row(task: TaskStatus) -> tuple[str, ...]:
         _when(task.submitted_at),
         str(task.failures + task.deaths),
         task.owner,
-        task.error.strip().rpartition("\n")[2][:60],
+        printable(task.error.strip().rpartition("\n")[2][:60]),
     )
 
 

@@ -13,6 +13,7 @@ import time
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from cross_instance.config.sources import waits_for_a_writer
 from cross_instance.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def _contents(path: Path) -> bytes | None:
     """A digest: files may hold a store's password. None where there is no such file."""
     try:
+        if waits_for_a_writer(path):
+            return b"no file"
         return blake2b(path.read_bytes()).digest()
     except (FileNotFoundError, NotADirectoryError):
         return None

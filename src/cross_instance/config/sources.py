@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,9 +129,20 @@ def _limits_file(folder: Path, home: Path) -> Layer:
     return reader.layer
 
 
+def waits_for_a_writer(file: Path) -> bool:
+    """Whether reading it might never end: it is neither a file nor a folder, but a pipe or a device.
+
+    Raises `OSError` for one that is not there or cannot be reached.
+    """
+    mode = file.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _document(file: Path) -> Node:
     """The file's content, an empty object where there is no such file."""
     try:
+        if waits_for_a_writer(file):
+            raise ConfigError("is not a regular file", origin=str(file))
         text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return Node({}, 1)

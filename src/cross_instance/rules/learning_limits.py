@@ -1,6 +1,7 @@
 """The limits that follow from what is learned, and what of it outlives a boot.
 
-1. A configured limit is a ceiling: below it the learned one is in force, from it on the configured one again.
+1. A configured limit is a ceiling, its burst is one as well: below it the learned one is in force, from it on the
+   configured one again.
 2. A told limit is in force while the learner believes it and has found nothing lower; a doubted one is not.
 3. A preset or a guess is in force until the learner has moved away from it, a guess of slots as well.
 4. A second's worth of requests may be taken at once: a provider may apply its limit to each second. Before the first
@@ -117,12 +118,17 @@ def _requests(learned: Learned, base: LimitSpec | None) -> LimitSpec:
     return LimitSpec(
         Kind.REQUESTS,
         max(1, rate * (LONG // MINUTE) // UNIT),
-        burst,
+        _within(burst, base),
         LONG,
         Source.LEARNED,
         charging.correct,
         charging.refund,
     )
+
+
+def _within(burst: int, base: LimitSpec | None) -> int:
+    """A configured burst is a ceiling, too (rule 1)."""
+    return min(burst, base.burst) if base is not None and base.source is Source.CONFIGURED else burst
 
 
 def _stands(learned: Learned, base: LimitSpec, rate: int) -> bool:
@@ -152,7 +158,7 @@ def _tokens(learned: Learned, kind: Kind, base: LimitSpec | None) -> LimitSpec |
         return base
     amount = max(1, min(rate.rate // UNIT, MOST_TOKENS))
     charging = base or LimitSpec(kind, 1)
-    burst = max(1, amount // 6)
+    burst = _within(max(1, amount // 6), base)
     return LimitSpec(kind, amount, burst, MINUTE, Source.LEARNED, charging.correct, charging.refund)
 
 

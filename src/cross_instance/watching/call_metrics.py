@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules.operations import SECOND, Outcome
-from cross_instance.watching.readings import OTHER_MODELS, PLACE
+from cross_instance.status import OTHER_MODELS
+from cross_instance.watching.readings import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

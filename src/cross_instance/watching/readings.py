@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.errors import CrossInstanceError
 from cross_instance.rules.operations import CLUSTER, SECOND, Kind, Snapshot
-from cross_instance.status import place_of
+from cross_instance.status import group_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,6 @@ MOST_NODES = 200
 PLACE = ("gen_ai.provider.name", "account", "model_group")
 """The attributes of an account (`model_group` "") or one of its model patterns; the provider's is of the semantic
 conventions for generative AI."""
-OTHER_MODELS = "(other models)"
-"""The group of an account's models that no pattern fits."""
 EPOCHS = ("requests", "tokens", "concurrency")
 """What the epochs of a node count overloads of, in their order."""
 
@@ -111,5 +109,5 @@ def _of_world(world: World) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
 
 
 def _place(node: NodeState) -> tuple[str, str, str]:
-    provider, account, pattern = place_of(node.node)
-    return provider, account, OTHER_MODELS if node.node.endswith("#") else pattern
+    provider, account, _ = place_of(node.node)
+    return provider, account, group_of(node.node)

@@ -1,6 +1,7 @@
 """What is new between two looks at the store: who came and went, what nears its limit, which limits have changed.
 
-1. The first look is where it begins: who is there then did not come, and no limit has changed.
+1. The first look is where it begins: who is there then did not come, and no limit has changed but by a first overload
+   just before.
 2. A warning is told once when the use of an account crosses 80 % of its requests per minute, and again only after it
    fell below 70 %.
 3. What was seen last is plain data, so that who looks next need not be who looked before (`shared_sights`).
@@ -11,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from cross_instance import events
+from cross_instance.rules.learning_values import UNIT
 from cross_instance.rules.operations import CLUSTER, MINUTE, Kind
 from cross_instance.status import place_of
 
@@ -95,12 +97,20 @@ class Sights:
             if amount is None:
                 continue
             amounts[node.node] = amount
-            old = self._amounts.get(node.node, amount)
+            old = self._amounts.get(node.node) or _before_its_first_overload(node, world.at.wall) or amount
             if old != amount:
                 word = "Reduced" if amount < old else "Raised"
                 text = f"{word} requests per minute from {old} to {amount} ({label_of(node.node)}, {source})"
                 yield events.LIMIT_CHANGED, text, {"node": node.node, "old": old, "new": amount, "source": source}
         self._amounts = amounts
+
+
+def _before_its_first_overload(node: NodeState, now: int) -> int | None:
+    """A node's requests per minute before what was learned within the last minute from the only overload it has met."""
+    learned = node.learned
+    if learned is None or max(node.epochs) != 1 or learned.estimate or now - learned.changed_at >= MINUTE:
+        return None
+    return round(learned.started / UNIT)
 
 
 def _amount(node: NodeState) -> tuple[int | None, str]:

@@ -64,11 +64,11 @@ async def _both(seconds: float) -> tuple[RunFigures, RunFigures]:
 
 async def _found(seconds: float, *, as_json: bool) -> int:
     """Find the hidden limit, and show how; the exit code."""
-    from cross_instance.cli.demo.hidden import find, json_of, text_of
+    from cross_instance.cli.demo.hidden import find, json_of, show, text_of
 
     with private_folder() as folder:
         async with started("demo.worker", *(part.name for part in HIDDEN_PARTS)) as workers:
-            search = await find(workers, seconds, folder)
+            search = await find(workers, seconds, folder, show)
     click.echo(json_of(search) if as_json else text_of(search))
     return 0 if search.found is not None else 1
 

@@ -32,7 +32,7 @@ from cross_instance.rules.operations import LearnedState, Snapshot, World
 from cross_instance.stores.embedded import EmbeddedStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from cross_instance.cli.processes import Child
@@ -61,19 +61,23 @@ class Search(msgspec.Struct, frozen=True):
     learned: str
 
 
-async def find(workers: Sequence[Child], seconds: float, folder: Path) -> Search:
-    """Have three processes work against a hidden limit. Raises `DemoError`."""
+async def find(
+    workers: Sequence[Child], seconds: float, folder: Path, tell: Callable[[Moment], object] = lambda _: None
+) -> Search:
+    """Have three processes work against a hidden limit; `tell` hears how it goes. Raises `DemoError`."""
     async with started("demo.hidden_provider", "provider") as (provider,):
         url = (await provider.hear()).decode()
         await brief_all(workers, [_plan(part, url, str(folder)) for part in HIDDEN_PARTS])
-        return await _watched(workers, seconds, url, folder)
+        return await _watched(workers, seconds, url, folder, tell)
 
 
 def _plan(part: Part, url: str, folder: str) -> bytes:
     return msgspec.json.encode(Plan(part.name, part.tasks, True, f"{url}/v1", folder, own_files(), hidden=True))
 
 
-async def _watched(workers: Sequence[Child], seconds: float, url: str, folder: Path) -> Search:
+async def _watched(
+    workers: Sequence[Child], seconds: float, url: str, folder: Path, tell: Callable[[Moment], object]
+) -> Search:
     """Start the workers, look at provider and store until the time is over, and stop them."""
     await statistics_of("DELETE", url)
     begun, calls = time.monotonic(), list[Ended]()
@@ -88,7 +92,7 @@ async def _watched(workers: Sequence[Child], seconds: float, url: str, folder: P
                 found = round(at, 1)
             if not moments or at - moments[-1].at >= LINE_EVERY:
                 moments.append(moment)
-                click.echo(_line(moment), err=True)
+                tell(moment)
             early, _ = await asyncio.wait(listeners, timeout=EVERY, return_when=asyncio.FIRST_COMPLETED)
             for listener in early:
                 listener.result()
@@ -117,6 +121,11 @@ def _learned(world: World) -> LearnedState | None:
 
 def _told(world: World) -> str:
     return "\n\n".join(explained_text(one) for one in explanations(world, "openai"))
+
+
+def show(moment: Moment) -> None:
+    """How it goes, on stderr."""
+    click.echo(_line(moment), err=True)
 
 
 def _line(moment: Moment) -> str:

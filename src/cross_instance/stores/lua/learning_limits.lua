@@ -120,8 +120,9 @@ local function stands(learned, base, rate)
   return rate == rate_of(base) and (learned.simple or requests.phase == rates.START)
 end
 
--- A learned limit; what it returns is as at the one in whose place it stands.
+-- A learned limit; what it returns is as at the one in whose place it stands. A configured burst is a ceiling, too.
 local function learned_spec(kind, amount, burst, period, base)
+  if configured(base) then burst = min(burst, base.burst) end
   return {
     kind = kind, amount = amount, burst = burst, period = period, source = "learned",
     correct = not base or base.correct, refund = not base or base.refund,

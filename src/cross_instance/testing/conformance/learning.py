@@ -20,7 +20,7 @@ from cross_instance.rules.operations import (
     Unlearn,
 )
 from cross_instance.testing.conformance.law import Need, law
-from cross_instance.testing.conformance.scene import ACCOUNT, Scene, requests, require, slots
+from cross_instance.testing.conformance.scene import ACCOUNT, Scene, requests, require, slots, tokens
 
 if TYPE_CHECKING:
     from cross_instance.rules.operations import LearnedState, LimitSpec
@@ -103,6 +103,20 @@ def a_configured_limit_is_a_ceiling(scene: Scene) -> None:
     busy(scene, actor, 120, 1_000)
     limit = scene.limit(Kind.REQUESTS)
     require((limit.source, limit.amount) == (Source.CONFIGURED, 240), f"it is reached again: {limit}")
+
+
+@law(Need.CLOCK, Need.LEARNING)
+def a_configured_burst_is_a_ceiling_too(scene: Scene) -> None:
+    """What is learned lets in no more at once than was configured, of requests and of tokens."""
+    actor = learner(scene, requests(600, 1, MINUTE), tokens(60_000, 100, MINUTE))
+    actor.hold().settle(Outcome.REJECTED, signals=Signals(kind=Kind.REQUESTS, retry_after=0))
+    busy(scene, actor, 20, 1_000)
+    scene.pass_time(2 * SECOND)
+    actor.hold(costs=Costs(tokens=50)).settle(Outcome.REJECTED, signals=Signals(kind=Kind.TOKENS, retry_after=0))
+    for kind, burst in ((Kind.REQUESTS, 1), (Kind.TOKENS, 100)):
+        limit = scene.limit(kind)
+        require(limit.source is Source.LEARNED, f"it is learned: {limit}")
+        require(limit.burst <= burst, f"no more than {burst} at once: {limit}")
 
 
 @law(Need.LEARNING)

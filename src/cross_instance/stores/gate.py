@@ -44,7 +44,7 @@ TRIES_AT_ONCE = 4
 """Tries before the first sleep."""
 SHORTEST, LONGEST_BUSY, LONGEST = 50e-6, 1e-3, 10e-3
 """Sleeps between tries, in seconds: below 50 µs timers are not that exact (prctl(2), PR_SET_TIMERSLACK)."""
-IN_LINE_AFTER, BEHIND = 20e-3, 50e-3
+IN_LINE_AFTER, BEHIND = 5e-3, 50e-3
 """Seconds after which who waits stands in line, and between its tries while others are before it (`line`)."""
 WHILE_IT_MOVES = 2
 """Times the patience for which it is waited where others come and go, which is a matter of time: nobody is stuck."""
@@ -172,7 +172,7 @@ class Tries:
                 present = self._holder()
                 if present != before:
                     self._moved, before = now, present
-                pause = min(2 * pause, LONGEST if now - self._moved > CONTENDED else LONGEST_BUSY)
+                pause = min(2 * pause, self._longest(now))
         finally:
             if self._place is not None:
                 self._place.leave()
@@ -187,6 +187,12 @@ class Tries:
     def _stand_in_line(self) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             self._place = Place(self._folder)
+
+    def _longest(self, now: float) -> float:
+        """The longest sleep: who is first in line tries as often as who has just come, while others come and go."""
+        if now - self._moved > CONTENDED:
+            return LONGEST
+        return LONGEST_BUSY if self._place is None else SHORTEST
 
     def _pause(self, seconds: float) -> None:
         if self._place is None or self._place.is_first:

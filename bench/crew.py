@@ -1,6 +1,7 @@
 """Other processes: started once, told what to do through a pipe.
 
-1. A process is started by `spawn`: it inherits nothing, as in real life.
+1. A process is started by `spawn`: it inherits nothing, as in real life. Where there are very many, by `forkserver`:
+   it inherits what was imported.
 2. All begin at one instant of the machine's monotonic clock and end at another.
 3. Whoever started them ends them, whatever happened; one that died raises `EOFError` here.
 """
@@ -31,9 +32,12 @@ PATIENCE = 10.0
 
 
 @contextmanager
-def helper(serve: Callable[..., None], *arguments: Any) -> Iterator[tuple[BaseProcess, Connection[Any, Any]]]:
+def helper(
+    serve: Callable[..., None], *arguments: Any, method: str = "spawn"
+) -> Iterator[tuple[BaseProcess, Connection[Any, Any]]]:
     """A process that runs `serve(connection, *arguments)`: it says when it is ready, and ends when it is told None."""
-    context = multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context(method)
+    context.set_forkserver_preload([serve.__module__])
     here, there = context.Pipe()
     process = context.Process(target=serve, args=(there, *arguments), daemon=True)
     process.start()

@@ -14,7 +14,7 @@ from bench.contenders import Contender, Sampler, sampler
 from bench.measuring import Role
 from cross_instance.stores import folder as folders
 from cross_instance.stores.database import Database
-from cross_instance.stores.gate import Gate, tries
+from cross_instance.stores.gate import Gate, Tries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ def gate_alone(folder: Path) -> Iterator[Sampler]:
 
     def in_and_out() -> None:
         if not gate.enter():
-            _enter(gate)
+            _enter(gate, folder)
         gate.leave()
 
     yield sampler(in_and_out)
@@ -44,13 +44,13 @@ def gate_alone(folder: Path) -> Iterator[Sampler]:
 def gated_write(folder: Path) -> Iterator[Sampler]:
     filesystem = folders.prepare(folder)
     gate = Gate(folder / folders.GATE)
-    _enter(gate)
+    _enter(gate, folder)
     database = Database(folder / "floor.mdb", filesystem, durable=False)
     gate.leave()
 
     def read_modify_write() -> None:
         if not gate.enter():
-            _enter(gate)
+            _enter(gate, folder)
         try:
             transaction = database.begin()
             record: bytes = transaction.get(KEY, RECORD)
@@ -64,8 +64,8 @@ def gated_write(folder: Path) -> Iterator[Sampler]:
     gate.close()
 
 
-def _enter(gate: Gate) -> None:
-    for _ in tries(time.monotonic() + PATIENCE):
+def _enter(gate: Gate, folder: Path) -> None:
+    for _ in Tries(time.monotonic() + PATIENCE, folder, gate.holder):
         if gate.enter():
             return
     raise TimeoutError("somebody does not leave the gate")

@@ -108,6 +108,11 @@ class Scale:
     storm_seconds: float = 60.0
     uneven_seconds: float = 40.0
     """Of work that four processes share."""
+    fleets: tuple[int, ...] = (50, 200)
+    fleet_seconds: float = 5.0
+    """For which a fleet is measured at work."""
+    idle_seconds: float = 15.0
+    """For which it is measured idle: the time between two heartbeats, so that each process beats once."""
 
 
 FULL = Scale()
@@ -127,6 +132,9 @@ QUICK = Scale(
     storm_tasks=1_000,
     storm_seconds=6.0,
     uneven_seconds=12.0,
+    fleets=(10,),
+    fleet_seconds=2.0,
+    idle_seconds=2.0,
 )
 
 

@@ -3,6 +3,7 @@
 from bench.rows import (
     anatomy,
     contention,
+    fleet,
     goodput,
     hidden,
     permit,
@@ -20,7 +21,7 @@ from bench.rows import (
 )
 
 ROWS = (
-    *(permit.ROW, anatomy.ROW, contention.ROW, waiters.ROW, wake.ROW),
+    *(permit.ROW, anatomy.ROW, contention.ROW, fleet.ROW, waiters.ROW, wake.ROW),
     *(goodput.ROW, reserves.ROW, hidden.ROW, recovery.ROW, startup.ROW),
     *(redis.ONE, redis.SEVERAL, redis.QUEUED, goodput.ACROSS),
     *(tasks.ROW, task_bulk.ROW, task_recovery.ROW, task_sharing.ROW, task_storm.ROW),

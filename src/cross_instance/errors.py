@@ -9,7 +9,7 @@
     │   └── RequestTooLarge      one request exceeds a limit by itself
     ├── PayloadError             a task's argument or result is not JSON-like, or too large
     ├── StoreUnavailable
-    │   ├── StoreBusy            another process holds the store and does not let go
+    │   ├── StoreBusy            another process holds the store and does not let go, or others keep it too busy
     │   ├── StoreCorrupt         a file is damaged; says which and how to go on
     │   └── StoreFull            no room on the disk
     └── TaskError
@@ -95,7 +95,7 @@ class StoreUnavailable(CrossInstanceError):
 
 
 class StoreBusy(StoreUnavailable):
-    """The store is held by a process that does not let go (`pid`, 0 if not known)."""
+    """The store is held by a process that does not let go (`pid`), or by one after the other (0) for too long."""
 
     def __init__(self, message: str, pid: int = 0) -> None:
         super().__init__(message)

@@ -52,6 +52,9 @@ TINY = Scale(
     storm_tasks=60,
     storm_seconds=0.5,
     uneven_seconds=1.0,
+    fleets=(2,),
+    fleet_seconds=0.1,
+    idle_seconds=0.1,
 )
 MACHINE = Machine("a processor", 2, 8.0, "Linux 6", "ext4", "CPython 3.11", "3.40", {"lmdb": "1.5"}, (0.1, 0.9))
 

@@ -25,7 +25,7 @@ from tests.processes import runtime_zygote
 from tests.processes.runtime_parts import now
 
 from cross_instance.stores.folder import GATE
-from cross_instance.stores.gate import tries
+from cross_instance.stores.gate import Tries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -236,7 +236,7 @@ class Herd:
 
 def _passes(gate: IO[bytes], seconds: float) -> bool:
     """Whether the store's gate can be entered within so long."""
-    for _ in tries(time.monotonic() + seconds):
+    for _ in Tries(time.monotonic() + seconds, Path(gate.name).parent, lambda: 0):
         with suppress(BlockingIOError):
             flock(gate, LOCK_EX | LOCK_NB)
             flock(gate, LOCK_UN)

@@ -34,7 +34,7 @@ from cross_instance.rules.operations import (
     Unlock,
 )
 from cross_instance.rules.records import FORMAT
-from cross_instance.stores import database, folder as folders
+from cross_instance.stores import database, environment, folder as folders
 from cross_instance.stores.database import Database
 from cross_instance.stores.embedded import AsyncEmbeddedStore, EmbeddedStore
 from cross_instance.stores.environment import machine_clock
@@ -236,6 +236,28 @@ def test_a_damaged_coordination_file_is_set_aside_and_begun_anew(
     assert store.run(Snapshot()).notices == ()
     assert join(store) > incarnation
     store.close()
+
+
+def test_a_file_is_verified_outside_the_gate(
+    store: EmbeddedStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many processes start together, each would keep the others out for as long as that takes."""
+    incarnation = join(store)
+    store.close()
+    other = Gate(folder / folders.GATE)
+    entered: list[bool] = []
+
+    def problem_of(copy: bytes) -> str | None:
+        entered.append(other.enter())
+        other.leave()
+        return database.problem_of(copy)
+
+    monkeypatch.setattr(environment, "problem_of", problem_of)
+    store = EmbeddedStore(folder)
+    assert entered == [True]
+    assert [instance.incarnation for instance in store.run(Snapshot()).instances] == [incarnation]
+    store.close()
+    other.close()
 
 
 @pytest.mark.parametrize("entry", [(b"nacme:main\0", b"\xff\xff"), (b"k\xff\xff\0", b"")])

@@ -28,7 +28,7 @@ class Reader:
         self._arrived = threading.Condition()
         self.post = Post(folder, self.receive)
         for incarnation in incarnations:
-            self.post.own(incarnation)
+            self.post.own(incarnation, self.post.seemingly_dead())
 
     def receive(self, wakes: Iterable[Wake]) -> None:
         with self._arrived:
@@ -139,6 +139,20 @@ def test_what_the_dead_left_is_removed_and_the_living_stay(tmp_path: Path) -> No
     living.post.close()
     joining.post.close()
     assert [*tmp_path.iterdir()] == []
+
+
+def test_what_only_seemed_dead_stays(tmp_path: Path) -> None:
+    """A pipe that was found while it was being made is read by the time that its finder is inside the gate."""
+    os.mkfifo(tmp_path / "pipe")
+    post = Post(tmp_path, lambda _: None)
+    found = post.seemingly_dead()
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    post.own(1, found)
+    assert found == [tmp_path / "pipe"]
+    assert found[0].exists()
+    assert post.seemingly_dead() == [], "looked for once"
+    post.close()
+    os.close(reader)
 
 
 def test_a_reader_that_dies_does_not_kill_a_process_with_the_system_s_sigpipe(tmp_path: Path) -> None:

@@ -223,7 +223,11 @@ def _store(settings: Settings) -> Iterator[Check]:
         begun = time.time_ns()
         world = look(settings)
     except StoreBusy as error:
-        mend = f"let it go on (kill -CONT {error.pid}) or end it" if error.pid else "look what holds it"
+        mend = (
+            f"let it go on (kill -CONT {error.pid}) or end it"
+            if error.pid
+            else "try again, or start fewer processes at a time"
+        )
         yield Check("store", "fail", str(error), mend)
     except (StoreUnavailable, ConfigError) as error:
         yield Check("store", "fail", str(error), "what it says; then run this again")

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import mmap
 import os
+import tempfile
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ LARGEST_SIZE = 4 << 30
 
 VERIFIED = 1 << 20
 """Bytes up to which a file is verified page by page when it is opened (18 ms per MiB; usual are 0.2): on some damaged
-pages LMDB aborts the process, and the next one must not meet them again."""
+pages LMDB aborts the process, and the next one must not meet them again. Outside the gate a copy is."""
 
 IN_PLACE = frozenset({"ext2", "ext3", "ext4", "tmpfs"})
 """File systems whose allocated blocks can always be overwritten; btrfs, zfs, APFS and XFS clones copy on write."""
@@ -52,8 +53,9 @@ DAMAGED = (
 class Database:
     """One open file; `begin` starts its transaction."""
 
-    def __init__(self, path: Path, filesystem: str, *, durable: bool) -> None:
+    def __init__(self, path: Path, filesystem: str, *, durable: bool, verify: bool = True) -> None:
         self.path = path
+        self._verifies = verify
         self.durable = durable
         self._in_place = not durable and filesystem in IN_PLACE
         try:
@@ -62,8 +64,6 @@ class Database:
             self._environment = self._open()
         except lmdb.Error as error:
             raise self.explain(error) from error
-        except VerifyError as error:
-            raise self.damaged(str(error)) from error
         except OSError as error:
             raise describe(error, path) from error
         self.begin = partial(self._environment.begin, write=True)
@@ -101,7 +101,7 @@ class Database:
         )
         _keep_from_children(self.path)
         try:
-            self._check(length, (environment.info()["last_pgno"] + 1) * environment.stat()["psize"])
+            self._check(length, _used(environment))
         except BaseException:
             environment.close()
             raise
@@ -110,10 +110,18 @@ class Database:
     def _check(self, length: int, used: int) -> None:
         if used > length:
             raise self.damaged(f"it ends at {length} of {used} bytes")
-        if used <= VERIFIED:
-            problems: list[str] = verify(str(self.path), subdir=False)  # type: ignore[no-untyped-call]
-            if problems:
-                raise self.damaged(problems[0])
+        if self._verifies and used <= VERIFIED:
+            problem = _problem_at(str(self.path))
+            if problem is not None:
+                raise self.damaged(problem)
+
+    def copy(self) -> bytes | None:
+        """What is to be verified (`problem_of`), as it is now; None where it is too much."""
+        used = _used(self._environment)
+        if used > VERIFIED:
+            return None
+        with self.path.open("rb", buffering=0) as file:
+            return file.read(used)
 
     def follow(self) -> None:
         """Map as much as the file has: another process grew it."""
@@ -173,6 +181,29 @@ class Database:
     def close(self) -> None:
         """Unmap and close; nothing is written."""
         self._environment.close()
+
+
+def problem_of(copy: bytes) -> str | None:
+    """What is wrong with the pages of a file, if anything is."""
+    in_memory = hasattr(os, "memfd_create")
+    with os.fdopen(os.memfd_create("copy"), "wb") if in_memory else tempfile.TemporaryFile() as file:
+        file.write(copy)
+        file.flush()
+        return _problem_at(f"/dev/fd/{file.fileno()}")
+
+
+def _problem_at(path: str) -> str | None:
+    try:
+        problems: list[str] = verify(path, subdir=False)  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        return str(error)
+    return problems[0] if problems else None
+
+
+def _used(environment: lmdb.Environment) -> int:
+    """The bytes of a file's pages that are in use."""
+    pages: int = environment.info()["last_pgno"] + 1
+    return pages * environment.stat()["psize"]
 
 
 def _size_for(length: int) -> int:

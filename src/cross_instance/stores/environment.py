@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, TypeVar
 import lmdb
 import msgspec
 
-from cross_instance.errors import StoreBusy, StoreCorrupt, StoreUnavailable
+from cross_instance.errors import StoreCorrupt, StoreUnavailable
 from cross_instance.rules.apply import AT_A_GLANCE, decide
 from cross_instance.rules.operations import SECOND, Instant, Join, Joined, Leave, Notice, Result
 from cross_instance.rules.records import FORMAT
 from cross_instance.stores import folder as folders
-from cross_instance.stores.database import DAMAGED, Database
-from cross_instance.stores.gate import Gate, tries
+from cross_instance.stores.database import DAMAGED, Database, problem_of
+from cross_instance.stores.gate import Gate, Tries
 from cross_instance.stores.mailboxes import Mailboxes
 from cross_instance.stores.transaction import Transaction
 from cross_instance.stores.wakeups import Post
@@ -82,14 +82,14 @@ class Environment:
         self._durable: Database | None = None
         self._durable_suspected = False
         self._generation = 0
+        self._verifies = False
         self._look_at = 0
         self._patience = patience
         self._open_gate()
         self._worker = ThreadPoolExecutor(1, "cross-instance-gate")
         """Its thread, made on first use, waits at the gate for event loops."""
         try:
-            with self.entered(patience):
-                pass
+            self._open_first(patience)
         except BaseException:
             self.close()
             raise
@@ -101,11 +101,12 @@ class Environment:
 
         Raises `StoreBusy` where another process stays inside for longer, and what `attempt` raises.
         """
-        for _ in tries(deadline):
+        tries = Tries(deadline, self.folder, self._holder)
+        for _ in tries:
             result = self.attempt(op, clock)
             if result is not None:
                 return result
-        raise self._busy()
+        raise tries.refusal()
 
     def attempt(self, op: Operation[R], clock: Clock) -> R | None:
         """Decide one operation, or None where another process is inside the gate.
@@ -205,8 +206,9 @@ class Environment:
             self._post.disown(op.incarnation)
         elif isinstance(result, Joined):
             try:
+                seemingly_dead = self._post.seemingly_dead()
                 with self.entered(self._patience):
-                    self._post.own(result.incarnation)
+                    self._post.own(result.incarnation, seemingly_dead)
             except OSError as error:
                 text = f"wake-ups from other processes do not arrive, waiting takes up to a second longer: {error}"
                 return msgspec.structs.replace(result, notices=(*result.notices, Notice("no-wake-ups", text)))
@@ -249,13 +251,11 @@ class Environment:
         log.error(text)
         self._notices.append(Notice("store-damaged", text))
 
-    def _busy(self) -> StoreBusy:
-        pid = self._gate.holder()
-        return StoreBusy(
-            f"the process {pid} holds the store in {self.folder} and does not let go; is it stopped? "
-            f"`kill -CONT {pid}` lets it go on, ending it frees the store",
-            pid,
-        )
+    def _holder(self) -> int:
+        with self._lock:
+            if self._refusal is not None:
+                raise StoreUnavailable(self._refusal)
+            return self._gate.holder()
 
     # --- opening and closing -----------------------------------------------------------------------------------
 
@@ -265,7 +265,8 @@ class Environment:
         thread = threading.get_ident()
         if self._inside == thread:
             raise StoreUnavailable(NESTED)
-        for _ in tries(time.monotonic() + patience):
+        tries = Tries(time.monotonic() + patience, self.folder, self._holder)
+        for _ in tries:
             with self._lock:
                 if self._refusal is not None:
                     raise StoreUnavailable(self._refusal)
@@ -278,7 +279,19 @@ class Environment:
                 finally:
                     self._inside = 0
                     self._gate.leave()
-        raise self._busy()
+        raise tries.refusal()
+
+    def _open_first(self, patience: float) -> None:
+        """Open the files; of many processes that start together, each verifies them without keeping the others out."""
+        with self.entered(patience):
+            database, generation = self._present(), self._generation
+            copy = database.copy()
+        self._verifies = True
+        problem = None if copy is None else problem_of(copy)
+        if problem is not None:
+            with self.entered(patience):
+                if self._generation == generation:
+                    self._begin_anew(database.path, database.damaged(problem))
 
     def _open_gate(self) -> None:
         filesystem = folders.prepare(self.folder)
@@ -312,15 +325,16 @@ class Environment:
         text = f"the folder {self.folder} was removed while in use, or moved; another is used in its place"
         log.warning(text)
         self._notices.append(Notice("store-removed", f"{text}, and what was held before is not counted any more"))
-        for _ in tries(time.monotonic() + self._patience):
+        tries = Tries(time.monotonic() + self._patience, self.folder, self._gate.holder)
+        for _ in tries:
             if self._gate.enter():
                 return
-        raise self._busy()
+        raise tries.refusal()
 
     def _open_coordination(self) -> Database:
         path = folders.coordination_path(self.folder)
         try:
-            return Database(path, self._filesystem, durable=False)
+            return Database(path, self._filesystem, durable=False, verify=self._verifies)
         except StoreCorrupt as error:
             self._begin_anew(path, error)
             return Database(path, self._filesystem, durable=False)

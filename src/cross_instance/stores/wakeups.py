@@ -5,8 +5,9 @@
 2. `<incarnation>` in the folder is a link to the pipe of the process that owns it. Wakes for incarnations of the
    same process take no pipe.
 3. Records are written whole (POSIX: up to PIPE_BUF bytes) and never wait. One read takes all that is there.
-4. A pipe without a reader belongs to a dead process: whoever finds it removes it. Pipes are made and looked through
-   inside the gate, so that none is taken for dead before it is read.
+4. A pipe without a reader belongs to a dead process: whoever finds it removes it. Pipes are made and removed inside
+   the gate, so that none is taken for dead before it is read; they are looked through outside, which takes long where
+   there are many.
 5. Writing to a dead reader's pipe must not kill a process that lets SIGPIPE have its way.
 
 Pipes rather than datagram sockets: the same latency, but room for 2,730 wakes instead of 11 (the default of
@@ -57,8 +58,14 @@ class Post:
 
     # --- receiving ---------------------------------------------------------------------------------------------
 
-    def own(self, incarnation: int) -> None:
-        """Receive the wakes of an incarnation of this process; called inside the gate.
+    def seemingly_dead(self) -> list[Path]:
+        """What nobody reads at this moment: dead, or just being made. None once this process has its own pipe."""
+        if self._pipe is not None or not self._folder.exists():
+            return []
+        return [path for path in self._folder.iterdir() if _is_unread(path)]
+
+    def own(self, incarnation: int, seemingly_dead: Iterable[Path] = ()) -> None:
+        """Receive the wakes of an incarnation of this process, and remove what is dead; called inside the gate.
 
         Raises `OSError` where the folder cannot be written.
         """
@@ -67,7 +74,8 @@ class Post:
                 return
             if self._pipe is None:
                 self._folder.mkdir(mode=0o700, exist_ok=True)
-                self._remove_dead()
+                for path in filter(_is_unread, seemingly_dead):
+                    path.unlink(missing_ok=True)
                 self._pipe = _Pipe(self._folder / f"pipe-{uuid.uuid4().hex}", self._deliver)
             link = self._link(incarnation)
             link.unlink(missing_ok=True)
@@ -80,14 +88,6 @@ class Post:
             if incarnation in self._mine:
                 self._mine.remove(incarnation)
                 _remove(self._link(incarnation))
-
-    def _remove_dead(self) -> None:
-        for path in self._folder.iterdir():
-            try:
-                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            except OSError as error:
-                if error.errno in GONE:
-                    path.unlink(missing_ok=True)
 
     # --- sending -----------------------------------------------------------------------------------------------
 
@@ -199,6 +199,15 @@ class _Pipe:
         """Close the descriptors."""
         os.close(self._reader)
         os.close(self._writer)
+
+
+def _is_unread(path: Path) -> bool:
+    """Whether it is a pipe that nobody reads, or a link to one, or to nothing."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+    except OSError as error:
+        return error.errno in GONE
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -76,7 +76,12 @@ class SharedSights:
         return max((held.get(node, 0) for at, held in self._held if now - at <= LATELY), default=0)
 
     def _claim(self) -> bool:
-        """Whether a look is due, and nobody else takes it."""
+        """Whether a look is due, and nobody else takes it; most who ask only have to read that it is not."""
+        if self._path is not None:
+            present = self._read()
+            if time.monotonic() < present.get("due", 0.0):
+                self._take(present)
+                return False
         with self._seen() as seen:
             if seen is None or time.monotonic() < seen.get("due", 0.0):
                 return False

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cross_instance.rules.learning_rate import PRICE, REST
+from cross_instance.rules.learning_rate import REST
 from cross_instance.rules.learning_values import WHOLE, Mark, Stamp
 from cross_instance.rules.values import SECOND
 
@@ -41,6 +41,8 @@ AGAIN = 3
 """Fewer accepted requests than this between two rejections: a retry, not an overload of its own."""
 AT_CAP = 900_000
 """A rejection with at least this share of the cap in flight is the cap's."""
+PRICE = 250
+"""So many requests pay for an overrun."""
 STEP = 2 * SECOND
 GAIN = 30_000
 FASTER = 4

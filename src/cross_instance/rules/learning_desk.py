@@ -29,7 +29,7 @@ from cross_instance.rules.learning_records import Learned
 from cross_instance.rules.learning_risk import counted, proactive_cut
 from cross_instance.rules.learning_simple import Factors, Simple, accepted, rejected as reduced
 from cross_instance.rules.learning_values import HIGHEST, LOWEST, UNIT, Mark, part, per_minute, sane
-from cross_instance.rules.limits import refill_from
+from cross_instance.rules.limits import drain, refill_from
 from cross_instance.rules.operations import FOREVER, MINUTE, SECOND, Kind, Learning
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ MOST_GUESSED = 1 << 20
 """A guess of calls at once grows up to here."""
 
 MADE_UP = SECOND // 2
-
 LONGEST_LISTENED = 2 * SECOND
 """A trial is waited for a quarter longer than the last 429 took to be heard, at most so long."""
 
@@ -196,6 +195,8 @@ def _grow(learned: Learned, node: Node, ledger: Ledger, name: str, stamp: Stamp,
         most_slots=learned.most_slots,
         most_tokens=learned.most_tokens or HIGHEST,
     )
+    if learned.learner.slots.tried and not new.slots.tried:
+        drain(node, Kind.REQUESTS, now)  # what slots that were none have kept back is not to go at once
     changed = _take(learned, new, ledger, name)
     if learned.slots and node.held >= learned.slots and now - learned.slots_at >= STEP:
         learned.slots, learned.slots_at = min(2 * learned.slots, MOST_GUESSED), now

@@ -225,7 +225,7 @@ def _judged(record: Rate, size: int) -> Rate:
     if first is None or last is None or last.count - first.count < ENOUGH * size:
         return record
     if filled.is_counted(record):
-        return _counted(record, size)
+        return _counted(record)
     units, us = last.count - first.count, last.at - first.at
     figure = min(block.met, per_minute(units, us))
     if figure < (block.kept or block.met):
@@ -235,10 +235,10 @@ def _judged(record: Rate, size: int) -> Rate:
     return _concluded(record, sane(figure), unsure)
 
 
-def _counted(record: Rate, size: int) -> Rate:
+def _counted(record: Rate) -> Rate:
     """The window's count is the limit: there is nothing to confirm."""
     cruised, kept = record.block.met <= part(record.block.kept, FALLEN), record.block.kept
-    estimate = filled.counted(record, size, cruised=cruised, kept=part(kept, FALL) if cruised else kept)
+    estimate = filled.counted(record, cruised=cruised, kept=part(kept, FALL) if cruised else kept)
     return cruising(msgspec.structs.replace(record, estimate=estimate, learning=0))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cross_instance.rules.learning_values import Mark, part, per_minute, sane, units_in
+from cross_instance.rules.learning_values import WHOLE, Mark, part, per_minute, sane, units_in
 from cross_instance.rules.learning_window import UNKNOWN, end_of
 
 if TYPE_CHECKING:
@@ -77,14 +77,13 @@ def is_counted(record: Rate) -> bool:
     return bool(record.window.span) and record.start == record.window.began
 
 
-def counted(record: Rate, size: int, *, cruised: bool, kept: int) -> int:
+def counted(record: Rate, *, cruised: bool, kept: int) -> int:
     """The estimate that follows from the count of a full window, `kept` being the one until then."""
     first, last, span = record.start, record.end, record.window.span
     assert first is not None
     assert last is not None
-    units = last.count - first.count
-    doubt = size + units_in(record.block.met, 2 * first.idle)
-    lowest, highest = per_minute(units, span), per_minute(units + doubt, span)
+    lowest = per_minute(last.count - first.count, span)
+    highest = lowest + part(record.block.met, 2 * first.idle * WHOLE // span)
     return sane(max(lowest if cruised else (lowest + highest) // 2, min(kept, highest)))
 
 

@@ -147,6 +147,17 @@ def refill(limit: Limit, at: Instant) -> None:
     limit.at = at.mono
 
 
+def drain(node: Node, kind: Kind, until: int) -> None:
+    """The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled."""
+    for limit in node.limits:
+        if limit.kind is Kind.CONCURRENCY or limit.anchor is not None or limit.kind is not kind:
+            continue
+        keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
+        take(limit, max(0, -(-(limit.level - keep) // limit.den)))
+        note(limit, limit.cap * limit.den)
+        limit.at = max(limit.at, until)
+
+
 def refill_from(node: Node, kind: Kind, at: int) -> None:
     """Let a drained bucket be refilled from an instant on."""
     for limit in node.limits:

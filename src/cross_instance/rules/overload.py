@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from cross_instance.rules import learning_desk as learner
 from cross_instance.rules.ledger import Ledger, group_node
-from cross_instance.rules.limits import EPOCH, note, take
+from cross_instance.rules.limits import EPOCH, drain, take
 from cross_instance.rules.operations import CLUSTER, FOREVER, SECOND, Kind, Outcome, Settle, Source, Told
 from cross_instance.rules.specs import apply_told, rebuild
 
@@ -77,7 +77,7 @@ def _pause(ledger: Ledger, account: Node, op: Settle, permit: Permit) -> bool:
         account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
     if moved:
         for node in path:
-            _drain(node, op.signals.kind, account.paused_until)
+            drain(node, op.signals.kind or Kind.REQUESTS, account.paused_until)
     ledger.touched.add(permit.account)
     if not _teaches(op):
         return False
@@ -111,17 +111,6 @@ def _move_epoch(node: Node, kind: Kind | None, permit: Permit) -> bool:
 def _pause_without_word(streak: int, draw: int) -> int:
     pause = min(SECOND << min(streak, 5), LONGEST_PAUSE)
     return pause * 4 // 5 + pause * 2 // 5 * (draw >> 12) // (DRAWS >> 12)
-
-
-def _drain(node: Node, kind: Kind | None, paused_until: int) -> None:
-    """The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled."""
-    for limit in node.limits:
-        if limit.kind is Kind.CONCURRENCY or limit.anchor is not None or limit.kind is not (kind or Kind.REQUESTS):
-            continue
-        keep = limit.den if limit.kind in (Kind.REQUESTS, Kind.REQUESTS_DAY) else 0
-        take(limit, max(0, -(-(limit.level - keep) // limit.den)))
-        note(limit, limit.cap * limit.den)
-        limit.at = max(limit.at, paused_until)
 
 
 def _believe(ledger: Ledger, permit: Permit, told: Told) -> None:

@@ -6,6 +6,7 @@
 -- 4. Of a charge at most `cap - the highest level since` can be returned: refilled time is not given twice.
 
 local exact = require "exact"
+local kinds = require "kinds"
 
 local MOST = EXACT - 1
 local floor, max, min = math.floor, math.max, math.min
@@ -95,6 +96,19 @@ local function take(limit, units)
   limit.low = limit.level
 end
 
+-- The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled.
+local function drain(node, kind, until_at)
+  local hit = kinds.KIND[kind or "requests"]
+  for _, limit in ipairs(node.limits) do
+    if limit.kind == hit and limit.kind ~= CONCURRENCY and not limit.anchor then
+      local is_requests = limit.kind == REQUESTS or limit.kind == REQUESTS_DAY
+      take(limit, max(0, exact.ceil_div(limit.level - (is_requests and limit.den or 0), limit.den)))
+      note(limit, limit.cap * limit.den)
+      limit.at = max(limit.at, until_at)
+    end
+  end
+end
+
 -- Return units of a charge that was the `mark`-th, as far as they were not refilled by time already.
 local function credit(limit, units, mark)
   if mark == 0 then return end
@@ -147,6 +161,6 @@ local function measure(node, delay, at)
 end
 
 return {
-  note = note, refill = refill, refill_from = refill_from, set_guard = set_guard, take = take, credit = credit,
+  note = note, refill = refill, refill_from = refill_from, drain = drain, set_guard = set_guard, take = take, credit = credit,
   correct = correct, measure = measure,
 }

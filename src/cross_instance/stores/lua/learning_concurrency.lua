@@ -10,7 +10,7 @@ local STEP, GAIN, FASTER, MOST_GAIN = 2 * SECOND, 30000, 4, 500000
 local MOST_PAID, TIMEOUT_CUT = 20, 100000
 local MOST_CAP = 2 ^ 31
 
-local WHOLE, PRICE, REST = values.WHOLE, rates.PRICE, rates.REST
+local WHOLE, PRICE, REST = values.WHOLE, 250, rates.REST
 local floor, max, min = math.floor, math.max, math.min
 local mark, with = values.mark, values.with
 

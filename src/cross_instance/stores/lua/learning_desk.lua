@@ -209,7 +209,9 @@ local function grow(learned, node, name, stamp, tokens)
     requests = min(learned.settings.highest, or_highest(learned.ceiling)), slots = learned.most_slots,
     tokens = or_highest(learned.most_tokens),
   }
-  local changed = take(learned, learners.granted(learned.learner, now, stamp, tokens, most), name)
+  local new = learners.granted(learned.learner, now, stamp, tokens, most)
+  if learned.learner.slots.tried > 0 and new.slots.tried == 0 then buckets.drain(node, "requests", now) end
+  local changed = take(learned, new, name)
   if learned.slots > 0 and node.held >= learned.slots and now - learned.slots_at >= rates.STEP then
     learned.slots, learned.slots_at = min(2 * learned.slots, MOST_GUESSED), now
     changed = true

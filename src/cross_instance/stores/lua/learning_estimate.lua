@@ -103,10 +103,10 @@ local function concluded(record, figure, unsure)
 end
 
 -- The window's count is the limit: there is nothing to confirm.
-local function counted(record, size)
+local function counted(record)
   local kept = record.block.kept
   local has_cruised = record.block.met <= part(kept, FALLEN)
-  local estimate = filled.counted(record, size, has_cruised, has_cruised and part(kept, FALL) or kept)
+  local estimate = filled.counted(record, has_cruised, has_cruised and part(kept, FALL) or kept)
   return cruising(with(record, { estimate = estimate, learning = 0 }))
 end
 
@@ -114,7 +114,7 @@ end
 local function judged(record, size)
   local first, last, block = record.start, record.finish, record.block
   if not first or not last or last.count - first.count < ENOUGH * size then return record end
-  if filled.is_counted(record) then return counted(record, size) end
+  if filled.is_counted(record) then return counted(record) end
   local units, us = last.count - first.count, last.at - first.at
   local figure = min(block.met, per_minute(units, us))
   if figure < (block.kept > 0 and block.kept or block.met) then

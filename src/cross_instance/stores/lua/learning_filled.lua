@@ -57,11 +57,10 @@ local function is_counted(record)
 end
 
 -- The estimate that follows from the count of a full window, `kept` being the one until then.
-local function counted(record, size, cruised, kept)
+local function counted(record, cruised, kept)
   local first, last, span = record.start, record.finish, record.window.span
-  local units = last.count - first.count
-  local doubt = size + units_in(record.block.met, 2 * first.idle)
-  local lowest, highest = per_minute(units, span), per_minute(units + doubt, span)
+  local lowest = per_minute(last.count - first.count, span)
+  local highest = lowest + part(record.block.met, floor(2 * first.idle * values.WHOLE / span))
   return sane(max(cruised and lowest or floor((lowest + highest) / 2), min(kept, highest)))
 end
 

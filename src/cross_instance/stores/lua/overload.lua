@@ -2,7 +2,6 @@
 -- rules/overload.py; its rules 1 to 5 hold here).
 
 local buckets = require "buckets"
-local exact = require "exact"
 local kinds = require "kinds"
 local ledger = require "ledger"
 local limits = require "limits"
@@ -28,19 +27,6 @@ end
 local function pause_without_word(streak, draw)
   local pause = min(SECOND * 2 ^ min(streak, 5), LONGEST_PAUSE)
   return floor(pause * 4 / 5) + floor(floor(pause * 2 / 5) * floor(draw / 4096) / 2 ^ 20)
-end
-
--- The provider's bucket is empty, so ours is: one request may go first, the rest when it is refilled.
-local function drain(node, kind, paused_until)
-  local hit = kinds.KIND[kind or "requests"]
-  for _, limit in ipairs(node.limits) do
-    if limit.kind == hit and limit.kind ~= CONCURRENCY and not limit.anchor then
-      local is_requests = limit.kind == REQUESTS or limit.kind == REQUESTS_DAY
-      buckets.take(limit, max(0, exact.ceil_div(limit.level - (is_requests and limit.den or 0), limit.den)))
-      buckets.note(limit, limit.cap * limit.den)
-      limit.at = max(limit.at, paused_until)
-    end
-  end
 end
 
 -- A day's quota is no rate, and an overloaded provider says nothing of one.
@@ -80,7 +66,7 @@ local function pause(account, op, permit)
     account.paused_until = max(account.paused_until, min(ledger.now + retry_after, FOREVER))
   end
   if moved then
-    for _, node in ipairs(path) do drain(node, signals.kind, account.paused_until) end
+    for _, node in ipairs(path) do buckets.drain(node, signals.kind, account.paused_until) end
   end
   ledger.touched[permit.account] = true
   return teach(op, permit, name, moved, signals.retry_after ~= nil)

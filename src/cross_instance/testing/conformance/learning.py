@@ -277,6 +277,34 @@ def slots_that_are_tried_in_vain_leave_what_was_guessed(scene: Scene) -> None:
     require(scene.limit(Kind.CONCURRENCY).amount >= 7, f"so more may be tried: {scene.limit(Kind.CONCURRENCY)}")
 
 
+@law(Need.CLOCK, Need.LEARNING)
+def what_slots_that_were_none_kept_back_does_not_go_at_once(scene: Scene) -> None:
+    """While slots are tried the bucket fills up, for the rate is free; it is emptied when they are none."""
+    actor = learner(scene, preset(6_000, 6_000))
+    for _ in range(2):
+        held = [actor.hold() for _ in range(3)]
+        scene.pass_time(6 * SECOND)
+        held += [actor.hold() for _ in range(5)]
+        held.pop().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+        for request in held:
+            request.settle()
+        scene.pass_time(SECOND)
+    require(scene.limit(Kind.CONCURRENCY).amount == 7, f"seven are tried: {scene.limit(Kind.CONCURRENCY)}")
+    held = [actor.hold() for _ in range(6)]
+    for _ in range(40):
+        held.append(actor.hold())
+        if learned(scene).cap == 0:
+            break
+        scene.pass_time(SECOND)
+        while len(held) > learned(scene).cap - 1 > 0:
+            held.pop(0).settle()
+    require(learned(scene).cap == 0, f"eight went without a 429: {learned(scene)}")
+    went = 0
+    while went < 20 and actor.ask(timeout=0).granted:
+        went += 1
+    require(went <= 2, f"then one goes after the other, not {went} at once")
+
+
 @law(Need.LEARNING)
 def timeouts_cut_a_tenth(scene: Scene) -> None:
     """A timeout cuts what may be in flight by a tenth, rounded down, once: a lone call loses nothing."""

@@ -72,6 +72,15 @@ class TestFollowing:
         assert narrower.span == TEN
         assert narrower.high - narrower.low < SECOND // 3
 
+    def test_a_beginning_that_turns_out_to_be_earlier_was_missed(self) -> None:
+        """The first request for sure was taken to be later than it was, so nobody has counted from it on."""
+        wide = Window(TEN, 120 * SECOND, 124 * SECOND, Mark(122 * SECOND, 1_000, 2 * SECOND))
+        narrowed = ended(wide, 133 * SECOND, 129 * SECOND, 131 * SECOND, 0, 0)
+        assert (narrowed.began.count, narrowed.span) == (UNKNOWN, TEN)
+        _, high = end_of(narrowed, 133 * SECOND)
+        assert rolled(narrowed, high - 1, 1_080, climbs=False) is narrowed
+        assert rolled(narrowed, high, 1_080, climbs=False).began.count == 1_080
+
     def test_one_that_ends_otherwise_drops_it(self) -> None:
         dropped = ended(seen(20 * SECOND, 60 * SECOND, 130 * SECOND), 156 * SECOND, 154 * SECOND, 156 * SECOND, 0, 1)
         assert (dropped.span, dropped.ends) == (0, ((154 * SECOND, 156 * SECOND),))

@@ -66,15 +66,19 @@ def ended(window: Window, now: int, low: int, high: int, lasted: int, proven: in
     if window.span:
         first, last = _moved(window, (low - window.high) // window.span + 1)
         if max(first, low) <= min(last, high) and lasted <= window.span:
-            return msgspec.structs.replace(window, low=max(first, low), high=min(last, high))
+            return _placed(msgspec.structs.replace(window, low=max(first, low), high=min(last, high)), now)
         window = Window()
     ends, longest = (*window.ends, (low, high))[-KEPT:], max(window.longest, lasted)
     seen = Window(ends=ends, longest=longest, proven=window.proven | proven)
     found = [one for span in SPANS if span >= longest and (one := _agreed(seen, span)) is not None]
-    if len(found) != 1 or not proven | window.proven:
-        return seen
-    _, began = _moved(found[0], (now - found[0].high) // found[0].span)
-    return msgspec.structs.replace(found[0], began=Mark(began, UNKNOWN))
+    return _placed(found[0], now) if len(found) == 1 and seen.proven else seen
+
+
+def _placed(window: Window, now: int) -> Window:
+    """A window whose present one has begun elsewhere than it was thought: how many went before is not known."""
+    _, began = _moved(window, (now - window.high) // window.span)
+    missed = began - window.began.at >= window.span // 2
+    return msgspec.structs.replace(window, began=Mark(began, UNKNOWN)) if missed else window
 
 
 def _moved(window: Window, spans: int) -> tuple[int, int]:

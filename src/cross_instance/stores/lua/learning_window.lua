@@ -19,6 +19,13 @@ local function moved(window, spans)
   return window.low + by - floor(by / DRIFT), window.high + by + floor(by / DRIFT)
 end
 
+-- A window whose present one has begun elsewhere than it was thought: how many went before is not known.
+local function placed(window, now)
+  local _, began = moved(window, floor((now - window.high) / window.span))
+  local is_missed = began - window.began.at >= floor(window.span / 2)
+  return is_missed and with(window, { began = mark(began, UNKNOWN) }) or window
+end
+
 -- Between which instants the window ends that an instant is in.
 local function end_of(window, at)
   local low, high = moved(window, max(0, floor((at - window.high) / window.span) + 1))
@@ -59,7 +66,7 @@ local function ended(window, now, low, high, lasted, proven)
   if window.span > 0 then
     local first, last = moved(window, floor((low - window.high) / window.span) + 1)
     if max(first, low) <= min(last, high) and lasted <= window.span then
-      return with(window, { low = max(first, low), high = min(last, high) })
+      return placed(with(window, { low = max(first, low), high = min(last, high) }), now)
     end
     window = new_window({})
   end
@@ -72,9 +79,7 @@ local function ended(window, now, low, high, lasted, proven)
     local one = span >= longest and agreed(seen, span)
     if one then found, count = one, count + 1 end
   end
-  if count ~= 1 or seen.proven == 0 then return seen end
-  local _, began = moved(found, floor((now - found.high) / found.span))
-  return with(found, { began = mark(began, UNKNOWN) })
+  return count == 1 and seen.proven > 0 and placed(found, now) or seen
 end
 
 return { UNKNOWN = UNKNOWN, new_window = new_window, end_of = end_of, rolled = rolled, ended = ended }

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from cross_instance.rules.learning_estimate import pause, rejected
+from cross_instance.rules.learning_estimate import SHORTEST_PAUSE, pause, rejected
 from cross_instance.rules.learning_rate import STEP, Phase, Rate, granted, start, watched_from
 from cross_instance.rules.learning_values import UNIT, Mark, Stamp
 from cross_instance.rules.learning_window import DRIFT, UNKNOWN, Window, end_of, ended, rolled
@@ -140,6 +140,19 @@ class TestFull:
     def test_one_that_names_another_instant_does_not(self) -> None:
         record = rejected(windowed(), 134 * SECOND, stamp(20, 134 * SECOND), 137 * SECOND, told=True)
         assert record.estimate > 290 * UNIT
+
+    def test_a_slow_429_speaks_of_the_window_before(self) -> None:
+        """It was sent at 139.5 s and heard at 140.5 s, when the next window had begun."""
+        window = Window(TEN, 130 * SECOND, 130 * SECOND, Mark(140_001_000, 1_049), previous=Mark(130 * SECOND, 1_000))
+        record = windowed(window=window)
+        sent = stamp(49, 139_500_000)
+        assert pause(record, 140_500_000, sent, 0, DRAWS) == SHORTEST_PAUSE
+        assert rejected(record, 140_500_000, sent, 140_520_000, told=False).estimate == 294 * UNIT
+
+    def test_one_that_may_hold_enough_is_full(self) -> None:
+        window = Window(TEN, 130 * SECOND, 131 * SECOND, Mark(130_500_000, 1_000, 500_000))
+        assert pause(windowed(window=window), 139 * SECOND, stamp(44, 139 * SECOND), 0, DRAWS) > SECOND
+        assert pause(windowed(window=window), 139 * SECOND, stamp(42, 139 * SECOND), 0, DRAWS) < SECOND
 
     def test_a_doubtful_end_is_tried_in_the_middle_first(self) -> None:
         window = Window(TEN, 130 * SECOND, 131 * SECOND, Mark(130_500_000, 1_000, 500_000))

@@ -1,6 +1,6 @@
 """What a full window tells: when it ends, and how many it holds.
 
-1. A rejection in a recognised window says that it is full: where it holds as many as the estimate gives, where the
+1. A rejection in a recognised window says that it is full: where it may hold as many as the estimate gives, where the
    provider's Retry-After names its end, or where a trial was rejected as well. One alone, early in a window, may have
    another cause.
 2. A full window is waited for until its end; where that is not sure enough, first until the middle of the doubt.
@@ -45,13 +45,20 @@ def full_window(record: Rate, stamp: Stamp, named: tuple[int, int] | None, *, go
 
 
 def _is_full(record: Rate, stamp: Stamp) -> bool:
-    held = part(units_in(record.estimate, record.window.span), FULL)
-    return _is_present(record, stamp.at) and stamp.serial - record.rejections - record.window.began.count >= held
+    began = _began(record, stamp.at)
+    if began is None:
+        return False
+    held = stamp.serial - record.rejections - began.count + units_in(record.rate, 2 * began.idle)
+    return held >= part(units_in(record.estimate, record.window.span), FULL)
 
 
-def _is_present(record: Rate, at: int) -> bool:
-    began = record.window.began
-    return began.count != UNKNOWN and began.at <= at <= began.at + began.idle + record.window.span
+def _began(record: Rate, at: int) -> Mark | None:
+    """The beginning of the window that an instant is in, the present or the one before, if it was seen."""
+    window = record.window
+    for began in (window.began, window.previous):
+        if began.count != UNKNOWN and began.at <= at <= began.at + began.idle + window.span:
+            return began
+    return None
 
 
 def wait_until(record: Rate, full: tuple[int, int], *, goes_on: bool) -> int:
@@ -68,13 +75,13 @@ def boundary(full: tuple[int, int], accepted: int) -> Mark:
 
 def beginning(record: Rate, at: int, accepted: int, size: int) -> Mark | None:
     """Where the window began that an instant is in, if that was seen and enough was accepted in it."""
-    enough = accepted - record.window.began.count >= ENOUGH * size
-    return record.window.began if enough and _is_present(record, at) else None
+    began = _began(record, at)
+    return began if began is not None and accepted - began.count >= ENOUGH * size else None
 
 
 def is_counted(record: Rate) -> bool:
     """Whether the interval of a record is its window."""
-    return bool(record.window.span) and record.start == record.window.began
+    return bool(record.window.span) and record.start in (record.window.began, record.window.previous)
 
 
 def counted(record: Rate, *, cruised: bool, kept: int) -> int:

@@ -27,9 +27,10 @@ UNKNOWN = -1
 
 class Window(msgspec.Struct, frozen=True, array_like=True):
     """What is known of a provider's windows, in µs. `span`: their length, 0 where none is recognised. One of them began
-    between `low` and `high`. `began`: the beginning of the present one, its count `UNKNOWN` where it was missed;
-    `passed`: how many were accepted in the one before, if that was climbed in. `ends`: between which instants the last
-    blocks ended; `longest`: how long one of them lasted at least; `proven`: whether one outlasted a bucket's.
+    between `low` and `high`. `began`: the beginning of the present one, its count `UNKNOWN` where it was missed,
+    `previous` that of the one before, of which a slow 429 may speak; `passed`: how many were accepted in that, if it was
+    climbed in. `ends`: between which instants the last blocks ended; `longest`: how long one of them lasted at least;
+    `proven`: whether one outlasted a bucket's.
     """
 
     span: int = 0
@@ -40,6 +41,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True):
     ends: tuple[tuple[int, int], ...] = ()
     longest: int = 0
     proven: int = 0
+    previous: Mark = Mark(0, UNKNOWN)
 
 
 def end_of(window: Window, at: int) -> tuple[int, int]:
@@ -58,7 +60,9 @@ def rolled(window: Window, now: int, accepted: int, *, climbs: bool) -> Window:
         return window
     idle = (high - low) // 2
     passed = accepted - window.began.count if climbs and window.began.count != UNKNOWN else 0
-    return msgspec.structs.replace(window, began=Mark(high - idle, accepted, idle), passed=passed)
+    return msgspec.structs.replace(
+        window, began=Mark(high - idle, accepted, idle), previous=window.began, passed=passed
+    )
 
 
 def ended(window: Window, now: int, low: int, high: int, lasted: int, proven: int) -> Window:
@@ -78,7 +82,8 @@ def _placed(window: Window, now: int) -> Window:
     """A window whose present one has begun elsewhere than it was thought: how many went before is not known."""
     _, began = _moved(window, (now - window.high) // window.span)
     missed = began - window.began.at >= window.span // 2
-    return msgspec.structs.replace(window, began=Mark(began, UNKNOWN)) if missed else window
+    unknown = Mark(began, UNKNOWN)
+    return msgspec.structs.replace(window, began=unknown, previous=unknown) if missed else window
 
 
 def _moved(window: Window, spans: int) -> tuple[int, int]:

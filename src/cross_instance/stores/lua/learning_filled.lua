@@ -9,14 +9,22 @@ local UNKNOWN = windows.UNKNOWN
 local floor, max, min = math.floor, math.max, math.min
 local mark, part, per_minute, sane, units_in = values.mark, values.part, values.per_minute, values.sane, values.units_in
 
-local function is_present(record, at)
-  local began = record.window.began
+local function has_begun(record, began, at)
   return began.count ~= UNKNOWN and began.at <= at and at <= began.at + began.idle + record.window.span
 end
 
+-- The beginning of the window that an instant is in, the present or the one before, if it was seen.
+local function beginning_of(record, at)
+  local window = record.window
+  if has_begun(record, window.began, at) then return window.began end
+  return has_begun(record, window.previous, at) and window.previous or nil
+end
+
 local function is_full(record, stamp)
-  local held = part(units_in(record.estimate, record.window.span), FULL)
-  return is_present(record, stamp.at) and stamp.serial - record.rejections - record.window.began.count >= held
+  local began = beginning_of(record, stamp.at)
+  if not began then return false end
+  local held = stamp.serial - record.rejections - began.count + units_in(record.rate, 2 * began.idle)
+  return held >= part(units_in(record.estimate, record.window.span), FULL)
 end
 
 -- Between which instants the window ends that a rejection shows to be full; nil where it shows none. `named`: between
@@ -45,15 +53,19 @@ end
 
 -- Where the window began that an instant is in, if that was seen and enough was accepted in it.
 local function beginning(record, at, accepted, size)
-  local is_enough = accepted - record.window.began.count >= ENOUGH * size
-  return is_enough and is_present(record, at) and record.window.began or nil
+  local began = beginning_of(record, at)
+  return began and accepted - began.count >= ENOUGH * size and began or nil
+end
+
+local function is_same(one, other)
+  return one.at == other.at and one.count == other.count and one.idle == other.idle
 end
 
 -- Whether the interval of a record is its window.
 local function is_counted(record)
-  local start, began = record.start, record.window.began
-  return record.window.span > 0 and start and start.at == began.at and start.count == began.count
-    and start.idle == began.idle
+  local window = record.window
+  local start = record.start
+  return window.span > 0 and start and (is_same(start, window.began) or is_same(start, window.previous))
 end
 
 -- The estimate that follows from the count of a full window, `kept` being the one until then.

@@ -75,6 +75,7 @@ local function add_windows(rate)
   add_named(rate.block, ENDED)
   add_named(rate.window, WINDOW)
   add_mark(rate.window.began)
+  add_mark(rate.window.previous)
   add(#rate.window.ends)
   for _, one in ipairs(rate.window.ends) do add_list(one) end
 end
@@ -148,7 +149,7 @@ local function take_windows(rate)
   end
   for name, value in pairs(take_named(ENDED)) do rate.block[name] = value end
   rate.window = take_named(WINDOW)
-  rate.window.began, rate.window.ends = take_mark(), {}
+  rate.window.began, rate.window.previous, rate.window.ends = take_mark(), take_mark(), {}
   for position = 1, take() do rate.window.ends[position] = take_list(2) end
 end
 

@@ -11,6 +11,7 @@ local mark, with = values.mark, values.with
 local function new_window(known)
   return with({
     span = 0, low = 0, high = 0, began = mark(0, UNKNOWN), passed = 0, ends = {}, longest = 0, proven = 0,
+    previous = mark(0, UNKNOWN),
   }, known)
 end
 
@@ -23,7 +24,8 @@ end
 local function placed(window, now)
   local _, began = moved(window, floor((now - window.high) / window.span))
   local is_missed = began - window.began.at >= floor(window.span / 2)
-  return is_missed and with(window, { began = mark(began, UNKNOWN) }) or window
+  local unknown = mark(began, UNKNOWN)
+  return is_missed and with(window, { began = unknown, previous = unknown }) or window
 end
 
 -- Between which instants the window ends that an instant is in.
@@ -41,7 +43,8 @@ local function rolled(window, now, accepted, climbs)
   local idle = floor((high - low) / 2)
   local is_known = climbs and window.began.count ~= UNKNOWN
   return with(window, {
-    began = mark(high - idle, accepted, idle), passed = is_known and accepted - window.began.count or 0,
+    began = mark(high - idle, accepted, idle), previous = window.began,
+    passed = is_known and accepted - window.began.count or 0,
   })
 end
 

@@ -28,9 +28,9 @@ UNKNOWN = -1
 class Window(msgspec.Struct, frozen=True, array_like=True):
     """What is known of a provider's windows, in µs. `span`: their length, 0 where none is recognised. One of them began
     between `low` and `high`. `began`: the beginning of the present one, its count `UNKNOWN` where it was missed,
-    `previous` that of the one before, of which a slow 429 may speak; `passed`: how many were accepted in that, if it was
-    climbed in. `ends`: between which instants the last blocks ended; `longest`: how long one of them lasted at least;
-    `proven`: whether one outlasted a bucket's.
+    `previous` that of the one before, of which a slow 429 may speak; `passed`: how many were accepted in that, if it
+    was climbed in. `ends`: between which instants the last blocks ended; `longest`: how long one of them lasted at
+    least; `proven`: whether one outlasted a bucket's.
     """
 
     span: int = 0

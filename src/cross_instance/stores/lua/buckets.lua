@@ -161,6 +161,6 @@ local function measure(node, delay, at)
 end
 
 return {
-  note = note, refill = refill, refill_from = refill_from, drain = drain, set_guard = set_guard, take = take, credit = credit,
-  correct = correct, measure = measure,
+  note = note, refill = refill, refill_from = refill_from, drain = drain, set_guard = set_guard, take = take,
+  credit = credit, correct = correct, measure = measure,
 }

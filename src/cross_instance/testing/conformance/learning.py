@@ -67,6 +67,18 @@ def busy(scene: Scene, actor: Actor, seconds: int, rate: int, every: int = SECON
     return count
 
 
+def overrun_twice(scene: Scene, actor: Actor) -> None:
+    """Two overloads, each met by the eighth call at once."""
+    for _ in range(2):
+        held = [actor.hold() for _ in range(3)]
+        scene.pass_time(6 * SECOND)
+        held += [actor.hold() for _ in range(5)]
+        held.pop().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
+        for request in held:
+            request.settle()
+        scene.pass_time(SECOND)
+
+
 @law(Need.LEARNING)
 def nothing_is_learned_where_nobody_wants_it(scene: Scene) -> None:
     """Without the word of every live instance, overloads change no limit."""
@@ -259,14 +271,7 @@ def a_configured_concurrency_is_not_passed(scene: Scene) -> None:
 def slots_that_are_tried_in_vain_leave_what_was_guessed(scene: Scene) -> None:
     """Two overloads at eight calls at once are tried; when the third comes at three, the guess is as it had grown."""
     actor = learner(scene, preset(6_000, 6_000), slots(4, source=Source.GUESS))
-    for _ in range(2):
-        held = [actor.hold() for _ in range(3)]
-        scene.pass_time(6 * SECOND)
-        held += [actor.hold() for _ in range(5)]
-        held.pop().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
-        for request in held:
-            request.settle()
-        scene.pass_time(SECOND)
+    overrun_twice(scene, actor)
     limit = scene.limit(Kind.CONCURRENCY)
     require((limit.amount, limit.source) == (7, Source.LEARNED), f"seven were in flight besides: {limit}")
     for _ in range(3):
@@ -281,14 +286,7 @@ def slots_that_are_tried_in_vain_leave_what_was_guessed(scene: Scene) -> None:
 def what_slots_that_were_none_kept_back_does_not_go_at_once(scene: Scene) -> None:
     """While slots are tried the bucket fills up, for the rate is free; it is emptied when they are none."""
     actor = learner(scene, preset(6_000, 6_000))
-    for _ in range(2):
-        held = [actor.hold() for _ in range(3)]
-        scene.pass_time(6 * SECOND)
-        held += [actor.hold() for _ in range(5)]
-        held.pop().settle(Outcome.REJECTED, signals=Signals(retry_after=0))
-        for request in held:
-            request.settle()
-        scene.pass_time(SECOND)
+    overrun_twice(scene, actor)
     require(scene.limit(Kind.CONCURRENCY).amount == 7, f"seven are tried: {scene.limit(Kind.CONCURRENCY)}")
     held = [actor.hold() for _ in range(6)]
     for _ in range(40):

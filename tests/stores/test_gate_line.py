@@ -18,40 +18,40 @@ PATIENCE = 60.0
 """Seconds: longer than anything takes that is not broken."""
 
 
-def await_first(place: Place) -> None:
+def becomes_first(place: Place) -> bool:
     place.wait(PATIENCE)
-    assert place.is_first
+    return place.is_first
 
 
 def test_one_after_the_other_is_first(tmp_path: Path) -> None:
     one = Place(tmp_path)
-    await_first(one)
+    assert becomes_first(one)
     other = Place(tmp_path)
     other.wait(0.01)
     assert not other.is_first
     one.leave()
-    await_first(other)
+    assert becomes_first(other)
     other.leave()
 
 
 def test_who_gives_up_holds_up_nobody(tmp_path: Path) -> None:
     one = Place(tmp_path)
-    await_first(one)
+    assert becomes_first(one)
     impatient = Place(tmp_path)
     impatient.leave()
     one.leave()
     last = Place(tmp_path)
-    await_first(last)
+    assert becomes_first(last)
     last.leave()
 
 
 def test_a_child_that_was_forked_meanwhile_keeps_no_place(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    await_first(place)
+    assert becomes_first(place)
     kept = os.dup(place._descriptor)  # what a child has of it
     place.leave()
     after = Place(tmp_path)
-    await_first(after)
+    assert becomes_first(after)
     after.leave()
     os.close(kept)
 
@@ -71,7 +71,7 @@ def test_who_is_not_first_enters_all_the_same(tmp_path: Path, monkeypatch: pytes
     mine.leave()
     os.close(stopped)
     after = Place(tmp_path)
-    await_first(after)  # its own place was given up with the wait
+    assert becomes_first(after)  # its own place was given up with the wait
     after.leave()
     mine.close()
     others.close()

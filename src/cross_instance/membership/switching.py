@@ -2,7 +2,6 @@
 
 It does where its files say `enabled: false`, and where the event loops of all its users were closed before they were:
 
-
 1. From then on whoever asks for a permit has it at once, and so has whoever waits: he leaves the queue.
 2. What is held ends as if nothing had happened. The instance stays in the registry until then: until its permits have
    ended, its named locks are given back, and its worker of the durable queue, if it has one, has ended.

@@ -114,8 +114,9 @@ def rejected(record: Rate, now: int, stamp: Stamp, resume: int, told: bool) -> R
     full = filled.full_window(record, stamp, (low, resume) if told else None, goes_on=bool(row))
     idle = 0 if told or not row else (resume - stamp.at) // 2
     end = Mark(resume - idle, accepted, idle) if full is None else filled.boundary(full, accepted)
-    first_seen = record.block.at if row else stamp.at
-    window = None if full is None else filled.beginning(record, first_seen, accepted, stamp.size)
+    window = None if full is None else full.began
+    if window is not None and accepted - window.count < ENOUGH * stamp.size:
+        window = None
     record, past = _noted(record, now, stamp, Mark(resume, accepted)), record
     if past.end is None:
         record = _first(record, past, end)

@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cross_instance.rules.learning_values import WHOLE, Mark, part, per_minute, sane, units_in
 from cross_instance.rules.learning_window import UNKNOWN, end_of
@@ -22,30 +22,36 @@ if TYPE_CHECKING:
 
 FULL = 950_000
 """The share of the estimate that a window holds which is full by its count."""
-ENOUGH = 10
-"""Accepted requests that a count needs."""
 SURE = 100
 """An end is sure enough within this part of the span."""
 MORE = 1_020_000
 """The share of the estimate that a window holds which proves more."""
 
 
-def full_window(record: Rate, stamp: Stamp, named: tuple[int, int] | None, *, goes_on: bool) -> tuple[int, int] | None:
-    """Between which instants the window ends that a rejection shows to be full; None where it shows none. `named`:
-    between which a Retry-After says that it does; `goes_on`: whether a trial in the same block was rejected."""
+class Full(NamedTuple):
+    """A full window: between which instants it ends, and where it began; None where that was not seen."""
+
+    low: int
+    high: int
+    began: Mark | None
+
+
+def full_window(record: Rate, stamp: Stamp, named: tuple[int, int] | None, *, goes_on: bool) -> Full | None:
+    """The window that a rejection shows to be full; None where it shows none. `named`: between which instants a
+    Retry-After says that it ends; `goes_on`: whether a trial in the same block was rejected."""
     if not record.window.span:
         return None
-    low, high = end_of(record.window, record.block.at if goes_on else stamp.at)
+    at = record.block.at if goes_on else stamp.at
+    (low, high), began = end_of(record.window, at), _began(record, at)
     if named is not None:
         low, high = max(low, named[0]), min(high, named[1])
-        return (low, high) if low <= high else None
-    if high <= stamp.at or not (goes_on or _is_full(record, stamp)):
+        return Full(low, high, began) if low <= high else None
+    if high <= stamp.at or not (goes_on or _is_full(record, stamp, began)):
         return None
-    return max(low, stamp.at), high
+    return Full(max(low, stamp.at), high, began)
 
 
-def _is_full(record: Rate, stamp: Stamp) -> bool:
-    began = _began(record, stamp.at)
+def _is_full(record: Rate, stamp: Stamp, began: Mark | None) -> bool:
     if began is None:
         return False
     held = stamp.serial - record.rejections - began.count + units_in(record.rate, 2 * began.idle)
@@ -61,22 +67,16 @@ def _began(record: Rate, at: int) -> Mark | None:
     return None
 
 
-def wait_until(record: Rate, full: tuple[int, int], *, goes_on: bool) -> int:
+def wait_until(record: Rate, full: Full, *, goes_on: bool) -> int:
     """The instant until which a full window is to be waited for."""
-    low, high = full
+    low, high, _ = full
     return high if goes_on or high - low <= record.window.span // SURE else (low + high) // 2
 
 
-def boundary(full: tuple[int, int], accepted: int) -> Mark:
+def boundary(full: Full, accepted: int) -> Mark:
     """The end of a full window."""
-    low, high = full
+    low, high, _ = full
     return Mark((low + high) // 2, accepted, (high - low) // 2)
-
-
-def beginning(record: Rate, at: int, accepted: int, size: int) -> Mark | None:
-    """Where the window began that an instant is in, if that was seen and enough was accepted in it."""
-    began = _began(record, at)
-    return began if began is not None and accepted - began.count >= ENOUGH * size else None
 
 
 def is_counted(record: Rate) -> bool:

@@ -207,8 +207,8 @@ local function rejected(past, now, stamp, resume, told)
   local full = filled.full_window(past, stamp, told and { low, resume }, row > 0)
   local idle = (told or row == 0) and 0 or floor((resume - stamp.at) / 2)
   local finish = full and filled.boundary(full, accepted) or mark(resume - idle, accepted, idle)
-  local first_seen = row > 0 and past.block.at or stamp.at
-  local window = full and filled.beginning(past, first_seen, accepted, stamp.size)
+  local window = full and full.began
+  if window and accepted - window.count < ENOUGH * stamp.size then window = nil end
   local record = noted(past, now, stamp, mark(resume, accepted))
   if not past.finish then
     record = first(record, past, finish)

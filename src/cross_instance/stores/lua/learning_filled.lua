@@ -1,10 +1,10 @@
 -- What a full window tells: when it ends, and how many it holds (as rules/learning_filled.py; its rules 1 to 4 hold
--- here). The end of a window is a list of two instants.
+-- here). A full window ends between `low` and `high`; `began` is where it began, nil where that was not seen.
 
 local values = require "learning_values"
 local windows = require "learning_window"
 
-local FULL, ENOUGH, SURE, MORE = 950000, 10, 100, 1020000
+local FULL, SURE, MORE = 950000, 100, 1020000
 local UNKNOWN = windows.UNKNOWN
 local floor, max, min = math.floor, math.max, math.min
 local mark, part, per_minute, sane, units_in = values.mark, values.part, values.per_minute, values.sane, values.units_in
@@ -20,41 +20,36 @@ local function beginning_of(record, at)
   return has_begun(record, window.previous, at) and window.previous or nil
 end
 
-local function is_full(record, stamp)
-  local began = beginning_of(record, stamp.at)
+local function is_full(record, stamp, began)
   if not began then return false end
   local held = stamp.serial - record.rejections - began.count + units_in(record.rate, 2 * began.idle)
   return held >= part(units_in(record.estimate, record.window.span), FULL)
 end
 
--- Between which instants the window ends that a rejection shows to be full; nil where it shows none. `named`: between
--- which a Retry-After says that it does; `goes_on`: whether a trial in the same block was rejected.
+-- The window that a rejection shows to be full; nil where it shows none. `named`: between which instants a Retry-After
+-- says that it ends; `goes_on`: whether a trial in the same block was rejected.
 local function full_window(record, stamp, named, goes_on)
   if record.window.span == 0 then return nil end
-  local low, high = windows.end_of(record.window, goes_on and record.block.at or stamp.at)
+  local at = goes_on and record.block.at or stamp.at
+  local low, high = windows.end_of(record.window, at)
+  local began = beginning_of(record, at)
   if named then
     low, high = max(low, named[1]), min(high, named[2])
-    return low <= high and { low, high } or nil
+    return low <= high and { low = low, high = high, began = began } or nil
   end
-  if high <= stamp.at or not (goes_on or is_full(record, stamp)) then return nil end
-  return { max(low, stamp.at), high }
+  if high <= stamp.at or not (goes_on or is_full(record, stamp, began)) then return nil end
+  return { low = max(low, stamp.at), high = high, began = began }
 end
 
 -- The instant until which a full window is to be waited for.
 local function wait_until(record, full, goes_on)
-  local low, high = full[1], full[2]
+  local low, high = full.low, full.high
   return (goes_on or high - low <= floor(record.window.span / SURE)) and high or floor((low + high) / 2)
 end
 
 -- The end of a full window.
 local function boundary(full, accepted)
-  return mark(floor((full[1] + full[2]) / 2), accepted, floor((full[2] - full[1]) / 2))
-end
-
--- Where the window began that an instant is in, if that was seen and enough was accepted in it.
-local function beginning(record, at, accepted, size)
-  local began = beginning_of(record, at)
-  return began and accepted - began.count >= ENOUGH * size and began or nil
+  return mark(floor((full.low + full.high) / 2), accepted, floor((full.high - full.low) / 2))
 end
 
 local function is_same(one, other)
@@ -84,6 +79,6 @@ local function is_outgrown(record, accepted)
 end
 
 return {
-  full_window = full_window, wait_until = wait_until, boundary = boundary, beginning = beginning,
+  full_window = full_window, wait_until = wait_until, boundary = boundary,
   is_counted = is_counted, counted = counted, is_outgrown = is_outgrown,
 }

@@ -3,7 +3,7 @@ limits are hidden."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
@@ -443,7 +443,9 @@ def other_than_the_models(client: redis.Redis, career: Career) -> list[tuple[obj
     """The first event after which a script's learner is another than the model's, with both; [] where there is none."""
     script = client.register_script(Scripts({"learn": LEARN})["learn"].text)
     answer: Any = script(args=[msgspec.msgpack.encode(career.events)])
-    came = zip(career.events, career.states, msgspec.msgpack.decode(answer), strict=True)
+    came: Iterator[tuple[object, object, object]] = zip(
+        career.events, career.states, msgspec.msgpack.decode(answer), strict=True
+    )
     return [(event, expected, found) for event, expected, found in came if found != expected][:1]
 
 
